@@ -1,0 +1,38 @@
+"""Time, as an argument. The one module that reads a clock.
+
+Pure code takes `now: float`. Code that waits takes a `Clock`, so that tests give it a
+`seawall.testing.clock.ManualClock` and an hour costs nothing.
+"""
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> float:
+        """Seconds that only go forward; differences mean something, the value does not."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, for records that leave this process. It may step."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+SYSTEM = SystemClock()

@@ -1,0 +1,1 @@
+"""Events and queues: one delivery contract over every broker."""

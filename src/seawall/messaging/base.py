@@ -1,0 +1,167 @@
+"""The transport's protocol: what every broker promises here, and its vocabulary.
+
+Everything above (batching, handlers, retries, outbox, sagas) is written once against this.
+The suite in `tests/contract/test_transport.py` is this file as code; memory passes it too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A body and what is said about it. `headers` carry CloudEvents attributes and trace context
+    (see `seawall.wire.envelope`); `id` survives retries, dead letters and redrive, since
+    receivers recognise duplicates by it."""
+
+    id: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None  # messages of one key are kept in order where `caps.ordered`
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A consumer group's interest in a topic. Each group gets every message once; the members
+    of a group share them."""
+
+    topic: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message, ours alone until `lease` runs out.
+
+    `attempt` counts deliveries to this group, from 1; a crash counts, `release` does not.
+    `receipt` is the transport's own and means nothing elsewhere.
+    """
+
+    message: Message
+    subscription: Subscription
+    attempt: int
+    receipt: Any = field(repr=False)
+
+
+class Durability(StrEnum):
+    """What is certain when `publish` returns."""
+
+    NONE = "none"  # in this process's memory
+    OS = "os"  # written; survives kill -9, not a power cut
+    FSYNC = "fsync"  # on disk
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What this transport can do. The rest is emulated above or refused at start."""
+
+    durability: Durability
+    ordered: bool  # keeps the order of one key
+    native_delay: bool  # holds delayed messages itself
+    replay: bool  # a new group may start from retained messages
+    max_body: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The fate of one published message: stored, or not and why."""
+
+    message_id: str
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a group is behind."""
+
+    ready: int
+    in_flight: int
+    delayed: int
+    dead: int
+    oldest_age: float  # seconds since the oldest message not yet settled was published; 0 if none
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message given up by a group, with why."""
+
+    letter_id: str  # its place among the dead letters
+    message: Message
+    subscription: Subscription
+    reason: str  # poison, undecodable, rejected, exhausted, expired
+    error: str  # the last failure, as text; at most 4,000 characters
+    attempts: int
+    died_at: float  # wall clock, seconds since 1970
+
+
+class Transport(Protocol):
+    """A broker.
+
+    At least once: a delivery that is not settled within its lease comes back, so handlers are
+    idempotent. Settling after the lease was lost does nothing and is counted, not raised. What
+    takes two steps is copied first and acknowledged second: a crash in between makes a
+    duplicate, never a loss. Every method raises `Unavailable` when the broker cannot be reached
+    (nothing happened) or `OutcomeUnknown` (it may have happened; with the same message id it
+    is safe to try again).
+    """
+
+    @property
+    def caps(self) -> Caps: ...
+
+    async def open(self) -> None: ...
+
+    async def aclose(self) -> None:
+        """Give back connections. Calling it twice is fine."""
+
+    async def provision(self, subscriptions: Sequence[Subscription]) -> None:
+        """Make sure these groups exist, so that they miss nothing from here on. Idempotent.
+
+        A new group starts with the oldest message the topic still holds.
+        """
+
+    async def publish(
+        self, topic: str, messages: Sequence[Message], *, delay: float = 0.0
+    ) -> Sequence[Receipt]:
+        """Store messages; return once they are as durable as `caps.durability` says.
+
+        Each message has its own receipt. Messages of one key that one process publishes in
+        order stay in order.
+        """
+
+    async def fetch(
+        self, subscription: Subscription, limit: int, *, wait: float, lease: float
+    ) -> Sequence[Delivery]:
+        """Take up to `limit` messages for `lease` seconds; wait up to `wait` seconds for one.
+
+        Includes messages whose retry is due and those whose consumer let its lease run out.
+        """
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """They are done; the group never sees them again."""
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """They were not processed: give them to somebody at once; no attempt is counted."""
+
+    async def retry(self, delivery: Delivery, *, delay: float, error: str) -> None:
+        """It failed: deliver it to this group (and no other) again after `delay` seconds."""
+
+    async def dead(self, delivery: Delivery, *, reason: str, error: str) -> None:
+        """Give it up: keep it among the group's dead letters."""
+
+    async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew leases to `lease` seconds from now; return those that were already lost."""
+
+    async def lag(self, subscription: Subscription) -> Lag: ...
+
+    async def dead_letters(
+        self, subscription: Subscription, *, after: str | None = None, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        """Dead letters, oldest first, from behind the letter id `after`. Changes nothing."""
+
+    async def redrive(self, subscription: Subscription, letter_ids: Sequence[str]) -> int:
+        """Send dead letters to this group again, as attempt 1; return how many there were."""
+
+    async def purge(self, subscription: Subscription, letter_ids: Sequence[str]) -> int:
+        """Delete dead letters for good; return how many there were."""

@@ -1,0 +1,45 @@
+"""A clock that a test moves by hand."""
+
+import asyncio
+import heapq
+import itertools
+
+
+class ManualClock:
+    """Stands still until `advance`; sleepers wake in the order of their time."""
+
+    def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
+        self._now = now
+        self._wall = wall
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._wall
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), woken))
+        await woken
+
+    @property
+    def sleeping(self) -> int:
+        """How many wait; a test that advances before somebody sleeps wakes nobody."""
+        return sum(not woken.done() for _, _, woken in self._sleepers)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass and wake those whose time has come."""
+        end = self._now + seconds
+        while self._sleepers and self._sleepers[0][0] <= end:
+            at, _, woken = heapq.heappop(self._sleepers)
+            self._wall += at - self._now
+            self._now = at
+            if not woken.done():
+                woken.set_result(None)
+        self._wall += end - self._now
+        self._now = end

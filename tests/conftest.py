@@ -1,0 +1,83 @@
+"""Guards that are always on, and the servers that tests share.
+
+A server fixture is one process for the whole run; tests keep apart by names of their own
+(`unique`), and a test that kills a server starts one for itself with `tests.support.servers`.
+"""
+
+import asyncio
+import gc
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+import uvloop
+from blockbuster import BlockBuster
+
+from tests.support import servers
+
+_SERIAL = itertools.count(1)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that services and gateway run on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A name that no other test and no other run uses."""
+    test = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
+    return f"{test}-{os.getpid()}-{next(_SERIAL)}"
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call inside Seawall on the event loop fails the test."""
+    guard = BlockBuster(scanned_modules=["seawall"])
+    guard.activate()
+    yield
+    guard.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """No child process and no socket outlives the test that opened it."""
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    yield
+    gc.collect()
+    left = [child for child in me.children(recursive=True) if child.pid not in before]
+    owned = [child for child in left if child.pid not in _SHARED]
+    for child in owned:
+        child.kill()
+    assert not owned, f"processes left running: {owned}"
+
+
+_SHARED: set[int] = set()
+
+
+def _shared(start: Callable[[], servers.RespServer]) -> Iterator[servers.RespServer]:
+    server = start()
+    _SHARED.add(server.pid)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[servers.RespServer]:
+    yield from _shared(servers.valkey)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[servers.RespServer]:
+    yield from _shared(servers.redis)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Postgres]:
+    server = servers.postgres()
+    yield server
+    server.stop()

