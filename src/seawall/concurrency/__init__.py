@@ -1,0 +1,1 @@
+"""Where decisions meet the event loop: owned tasks, guarded calls, batches, drains."""

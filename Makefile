@@ -1,0 +1,50 @@
+# Two commands: `make demo` and `make test`. Both set up what they need; a second run is fast.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check format lock states clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## what can be made here
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/ready ## the virtual environment, with everything locked
+
+.venv/ready: requirements.lock pyproject.toml scripts/setup
+	@PYTHON=$(PYTHON) scripts/setup
+
+demo: setup ## run the shop under load while its processes are killed; check the books
+	@$(BIN)/python -m examples.shop.demo
+
+up: setup ## start the shop and leave it running
+	@$(BIN)/seawall up --project examples/shop
+
+down: setup ## stop the shop
+	@$(BIN)/seawall down --project examples/shop
+
+test: setup ## all tests, against real servers
+	@scripts/servers
+	@$(BIN)/pytest
+
+check: setup ## lint, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## put the code into its one format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+states: setup ## draw docs/states from the transition tables
+	@$(BIN)/python scripts/draw_states.py
+
+bench: bench-primitives bench-service bench-messages bench-gateway ## every benchmark
+
+bench-%: setup ## one benchmark: bench-gateway, bench-messages, bench-service, bench-primitives
+	@scripts/bench $*
+
+lock: setup ## resolve dependencies again
+	@scripts/lock
+
+clean: ## remove what was built; the virtual environment too
+	@rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
