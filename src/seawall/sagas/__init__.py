@@ -1,0 +1,1 @@
+"""Sagas: work across services that is completed, or undone."""
