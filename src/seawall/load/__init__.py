@@ -1,0 +1,1 @@
+"""Open-loop load: requests start when the schedule says so, however slow the answers are."""
