@@ -6,6 +6,7 @@ Pure code takes `now: float`. Code that waits takes a `Clock`, so that tests giv
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 
@@ -21,6 +22,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
 
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Cancel the block and raise `TimeoutError` if it takes longer, as `asyncio.timeout`."""
+
 
 class SystemClock:
     """The clock of this machine."""
@@ -33,6 +37,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)
 
 
 SYSTEM = SystemClock()

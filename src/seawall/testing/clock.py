@@ -3,6 +3,8 @@
 import asyncio
 import heapq
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class ManualClock:
@@ -23,9 +25,29 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             return
+        await self._alarm(seconds)
+
+    def _alarm(self, seconds: float) -> "asyncio.Future[None]":
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), woken))
-        await woken
+        return woken
+
+    @asynccontextmanager
+    async def timeout(self, seconds: float) -> AsyncIterator[None]:
+        open_ = True
+
+        def expire(alarm: "asyncio.Future[None]") -> None:
+            if open_ and not alarm.cancelled():  # it may have ended since the alarm
+                limit.reschedule(0)
+
+        async with asyncio.timeout(0 if seconds <= 0 else None) as limit:
+            alarm = self._alarm(seconds)
+            alarm.add_done_callback(expire)
+            try:
+                yield
+            finally:
+                open_ = False
+                alarm.cancel()
 
     @property
     def sleeping(self) -> int:

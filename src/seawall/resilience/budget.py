@@ -1,0 +1,46 @@
+"""Retry budget: retries may add only so much load.
+
+Without one, a destination that fails half its calls gets three times the traffic, and stays
+down. Limits per destination, not per call, because a thousand calls that each retry twice are
+the storm (Finagle `RetryBudget`, gRPC retry throttling).
+"""
+
+from seawall.errors import Misconfigured
+from seawall.resilience.window import Window
+
+
+class RetryBudget:
+    """Within any `window` seconds at most `ratio` of the calls, plus `floor` a second, are retried.
+
+    `deposit` at each first try, `withdraw` before each retry. The floor lets a caller with
+    little traffic retry at all.
+    """
+
+    __slots__ = ("_floor", "_ratio", "_tries")
+
+    def __init__(self, ratio: float = 0.2, floor: float = 10.0, window: float = 10.0) -> None:
+        if ratio < 0 or floor < 0 or window <= 0:
+            raise Misconfigured(f"no retry budget: ratio {ratio}, floor {floor}, window {window}")
+        self._ratio: float = ratio
+        self._floor: float = floor * window
+        self._tries: Window = Window(window)  # good: first tries, bad: retries
+
+    def deposit(self, now: float) -> None:
+        """A call was made for the first time."""
+        self._tries.add_good(now)
+
+    def withdraw(self, now: float) -> bool:
+        """True if one retry may be made; it is then taken off the budget."""
+        self._tries.expire(now)
+        if self._tries.bad + 1 > self._ratio * self._tries.good + self._floor:
+            return False
+        self._tries.add_bad(now)
+        return True
+
+    def left(self, now: float) -> float:
+        """Retries that may be made now."""
+        self._tries.expire(now)
+        return max(0.0, self._ratio * self._tries.good + self._floor - self._tries.bad)
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {self._tries.bad} retries for {self._tries.good} calls>"

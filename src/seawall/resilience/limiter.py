@@ -1,0 +1,174 @@
+"""Rate limits: so many calls a second on average, and some at once.
+
+`TokenBucket` and `Gcra` decide the same. GCRA (ITU-T I.371) keeps one number, the time at which
+the bucket would be full again, so a table of them is a plain mapping of key to float; that is
+`KeyedLimiter`.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from seawall.errors import Misconfigured
+
+# About 15 MB with keys of 40 characters: every client address of a busy edge for a minute.
+MAX_KEYS = 65_536
+
+# Who waits exactly as long as told must be admitted, although `now + wait` was rounded. A clock
+# in seconds is exact to 2 ns after a hundred days; a microsecond is beyond that and below notice.
+_ROUNDING = 1e-6  # seconds
+
+
+def _check(rate: float, burst: float) -> None:
+    if not rate > 0 or not burst >= 1:
+        raise Misconfigured(f"no limit: rate {rate} must be above 0, burst {burst} 1 or more")
+
+
+class TokenBucket:
+    """Admit `rate` calls a second on average, and `burst` at once."""
+
+    __slots__ = ("_at", "_enough", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        _check(rate, burst)
+        self.rate: float = rate
+        self.burst: float = burst
+        self._enough: float = 1.0 - min(_ROUNDING * rate, 1e-3)
+        self._tokens: float = burst
+        self._at: float = float("-inf")  # never asked, so full at the first call
+
+    def acquire(self, now: float) -> float:
+        """Take a token and return 0.0, or return the seconds until there is one."""
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._at = now
+        if self._tokens < self._enough:
+            return (1.0 - self._tokens) / self.rate
+        self._tokens = max(0.0, self._tokens - 1.0)
+        return 0.0
+
+    def __repr__(self) -> str:
+        return f"<TokenBucket {self._tokens:.1f} of {self.burst:g}, {self.rate:g}/s>"
+
+
+class Gcra:
+    """The same promise as `TokenBucket`, in one number."""
+
+    __slots__ = ("_full_at", "_interval", "_tolerance")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        _check(rate, burst)
+        self._interval: float = 1.0 / rate
+        self._tolerance: float = _tolerance(rate, burst)
+        self._full_at: float = float("-inf")
+
+    def acquire(self, now: float) -> float:
+        """Take a token and return 0.0, or return the seconds until there is one."""
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        wait = full_at - self._tolerance - now
+        if wait > 0.0:
+            return wait
+        self._full_at = full_at + self._interval
+        return 0.0
+
+    def __repr__(self) -> str:
+        return f"<Gcra one in {self._interval:g} s, full at {self._full_at:.3f}>"
+
+
+def _tolerance(rate: float, burst: float) -> float:
+    """How far ahead of `now` the bucket's fill time may be for a call to be admitted."""
+    return (burst - 1.0) / rate + min(_ROUNDING, 1e-3 / rate)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a limiter says; not frozen, since freezing costs more than deciding."""
+
+    allowed: bool
+    remaining: int  # calls that would be admitted at once now
+    retry_after: float  # seconds; 0.0 if allowed
+    reset: float  # seconds until all of `burst` is there again
+
+
+class KeyedLimiter:
+    """A limit of its own for each key, for at most `max_keys` keys.
+
+    A key whose bucket is full again is as good as one never seen, and is forgotten at no loss.
+    When the table holds nothing but keys in use, the least used of a few is forgotten: it gains
+    back what it had used. A key that is over its limit is never forgotten, or sending under
+    many names would lift it; where all of the few looked at are over it, a new key shares one
+    bucket with all such newcomers until there is room.
+    """
+
+    __slots__ = ("_crowd", "_full_at", "_interval", "_max_keys", "_tolerance", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float, max_keys: int = MAX_KEYS) -> None:
+        _check(rate, burst)
+        if max_keys < 1:
+            raise Misconfigured(f"max_keys is 1 or more, not {max_keys}")
+        self.rate: float = rate
+        self.burst: float = burst
+        self._interval: float = 1.0 / rate
+        self._tolerance: float = _tolerance(rate, burst)
+        self._max_keys: int = max_keys
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._crowd: float = float("-inf")  # the shared bucket of those without room
+
+    def acquire(self, key: str, now: float) -> Verdict:
+        """Take one of `key`'s calls, if it has one left."""
+        full_at = self._full_at.get(key)
+        if full_at is None:
+            if not self._make_room(now):
+                return self._acquire_in_crowd(now)
+            full_at = now
+        elif full_at < now:
+            full_at = now
+        wait = full_at - self._tolerance - now
+        if wait > 0.0:
+            return Verdict(False, 0, wait, full_at - now)
+        full_at += self._interval
+        self._full_at[key] = full_at
+        return self._admitted(full_at, now)
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def __repr__(self) -> str:
+        return f"<KeyedLimiter {self.rate:g}/s, {len(self)} of {self._max_keys} keys>"
+
+    def _admitted(self, full_at: float, now: float) -> Verdict:
+        used = full_at - now
+        remaining = int((self._tolerance - used) * self.rate + 1.0)
+        return Verdict(True, remaining if remaining > 0 else 0, 0.0, used)
+
+    def _acquire_in_crowd(self, now: float) -> Verdict:
+        full_at = max(self._crowd, now)
+        wait = full_at - self._tolerance - now
+        if wait > 0.0:
+            return Verdict(False, 0, wait, full_at - now)
+        self._crowd = full_at + self._interval
+        return self._admitted(self._crowd, now)
+
+    def _make_room(self, now: float) -> bool:
+        """Look at the oldest few keys, forget the idle ones; True if a new key has room.
+
+        Two for each new key keeps the table near what is in use; eight when it is full is the
+        bound on the work one request can cause.
+        """
+        table = self._full_at
+        least: str | None = None
+        least_full_at = now + self._tolerance  # above this a key is over its limit
+        for _ in range(min(8 if len(table) >= self._max_keys else 2, len(table))):
+            key, full_at = table.popitem(last=False)
+            if full_at <= now:
+                continue
+            table[key] = full_at  # in use: behind the others, so that the next look is at them
+            if full_at <= least_full_at:
+                least, least_full_at = key, full_at
+        if len(table) < self._max_keys:
+            return True
+        if least is None:
+            return False
+        del table[least]
+        return True
