@@ -43,6 +43,7 @@ class Delivery:
     subscription: Subscription
     attempt: int
     receipt: Any = field(repr=False)
+    damage: str = ""  # why the stored form cannot be read; `message.body` then is its raw bytes
 
 
 class Durability(StrEnum):
@@ -135,7 +136,10 @@ class Transport(Protocol):
     ) -> Sequence[Delivery]:
         """Take up to `limit` messages for `lease` seconds; wait up to `wait` seconds for one.
 
-        Includes messages whose retry is due and those whose consumer let its lease run out.
+        Includes messages whose retry is due and those whose consumer let its lease run out: the
+        lease that counts is the group's, so all its members fetch with the same one. A fetch may
+        be cancelled: what was already taken for it goes to the next fetch of this subscription,
+        and `aclose` releases it if there is none.
         """
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:

@@ -1,0 +1,96 @@
+"""Publishing one message at a time, stored in batches."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from seawall.clock import SYSTEM, Clock
+from seawall.concurrency.batch import Batcher
+from seawall.errors import SeawallError
+from seawall.facts import Observer, ignore
+from seawall.messaging.base import Message, Receipt, Transport
+from seawall.messaging.facts import Published, PublishFailed
+
+
+class _Parcel(NamedTuple):
+    topic: str
+    delay: float
+    message: Message
+
+
+class Publisher:
+    """Publishes through one transport.
+
+    `publish` returns once the message is as durable as the transport's `caps.durability` says.
+    Calls made while a batch is under way travel together in the next one. Messages published in
+    order by one task stay in order; so do those of concurrent tasks, in the order of the calls.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        observer: Observer = ignore,
+        clock: Clock = SYSTEM,
+        batch: int = 256,
+    ) -> None:
+        self._transport = transport
+        self._observer = observer
+        self._clock = clock
+        self._batcher: Batcher[_Parcel, None] = Batcher(self._send, cap=batch)
+
+    async def publish(self, topic: str, message: Message, *, delay: float = 0.0) -> None:
+        """Store `message`.
+
+        Raises `Unavailable` or `Full` (not stored; try again), `OutcomeUnknown` (perhaps stored;
+        try again with the same message id) or `Refused` (too large, for example).
+        """
+        await self._batcher.submit(_Parcel(topic, delay, message))
+
+    async def aclose(self) -> None:
+        """Send what was submitted; then refuse more. The transport stays open."""
+        await self._batcher.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _send(self, parcels: Sequence[_Parcel]) -> Sequence[Exception | None]:
+        groups: dict[tuple[str, float], list[int]] = {}
+        for place, parcel in enumerate(parcels):
+            groups.setdefault((parcel.topic, parcel.delay), []).append(place)
+        if len(groups) == 1:
+            ((topic, delay),) = groups
+            receipts = await self._store(topic, delay, [parcel.message for parcel in parcels])
+            return [receipt.error for receipt in receipts]
+        fates: list[Exception | None] = [None] * len(parcels)
+        stored = await asyncio.gather(
+            *(
+                self._store(topic, delay, [parcels[place].message for place in places])
+                for (topic, delay), places in groups.items()
+            )
+        )
+        for places, receipts in zip(groups.values(), stored, strict=True):
+            for place, receipt in zip(places, receipts, strict=True):
+                fates[place] = receipt.error
+        return fates
+
+    async def _store(
+        self, topic: str, delay: float, messages: Sequence[Message]
+    ) -> Sequence[Receipt]:
+        began = self._clock.now()
+        try:
+            receipts = await self._transport.publish(topic, messages, delay=delay)
+        except SeawallError as error:
+            # One topic's failure is not that of the other topics in this batch.
+            self._observer(PublishFailed(topic, len(messages), str(error)))
+            return [Receipt(message.id, error) for message in messages]
+        failed = [receipt.error for receipt in receipts if receipt.error is not None]
+        if failed:
+            self._observer(PublishFailed(topic, len(failed), str(failed[0])))
+        if len(failed) < len(messages):
+            seconds = self._clock.now() - began
+            self._observer(Published(topic, len(messages) - len(failed), seconds))
+        return receipts
