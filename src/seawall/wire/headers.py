@@ -1,0 +1,143 @@
+"""Names of header fields that a proxy must understand, and what each is to it.
+
+Names are `bytes`, lower case. Three groups (RFC 9110, sections 7.6.1 and 17):
+
+- *framing*: where the message ends and what this connection does next; read, never passed on as
+  received, written anew;
+- *hop-by-hop*: about this connection only, never passed on;
+- *boundary*: what a client may not say about itself (who it is, from where, in which trace).
+  A message scanner takes them out of the head and reports them; the boundary decides.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+PLAIN: Final = 0
+HOST: Final = 1
+CONTENT_LENGTH: Final = 2
+TRANSFER_ENCODING: Final = 3
+CONNECTION: Final = 4
+HOP: Final = 5
+UPGRADE: Final = 6
+EXPECT: Final = 7
+# From here on: boundary fields.
+BOUNDARY: Final = 8
+FORWARDED_FOR: Final = 8
+FORWARDED_PROTO: Final = 9
+FORWARDED_HOST: Final = 10
+REQUEST_ID: Final = 11
+TRACEPARENT: Final = 12
+TRACESTATE: Final = 13
+BAGGAGE: Final = 14
+DEADLINE: Final = 15
+VIA: Final = 16
+FORBIDDEN: Final = 17  # never believed from outside, whoever sends it
+SERVED_BY: Final = 18  # in responses
+
+INVALID: Final = -1
+
+_HOP_BY_HOP: Final = {
+    b"keep-alive": HOP,
+    b"proxy-connection": HOP,
+    b"proxy-authenticate": HOP,
+    b"proxy-authorization": HOP,
+    b"te": HOP,
+    b"trailer": HOP,
+    b"http2-settings": HOP,
+}
+_FRAMING: Final = {
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    b"upgrade": UPGRADE,
+}
+_REQUEST: Final = {
+    **_HOP_BY_HOP,
+    **_FRAMING,
+    b"host": HOST,
+    b"expect": EXPECT,
+    b"x-forwarded-for": FORWARDED_FOR,
+    b"x-forwarded-proto": FORWARDED_PROTO,
+    b"x-forwarded-host": FORWARDED_HOST,
+    b"x-request-id": REQUEST_ID,
+    b"traceparent": TRACEPARENT,
+    b"tracestate": TRACESTATE,
+    b"baggage": BAGGAGE,
+    b"x-deadline-ms": DEADLINE,
+    b"via": VIA,
+    b"forwarded": FORBIDDEN,
+    b"x-forwarded-port": FORBIDDEN,
+    b"x-forwarded-prefix": FORBIDDEN,
+    b"x-forwarded-server": FORBIDDEN,
+    b"x-real-ip": FORBIDDEN,
+    b"x-identity-subject": FORBIDDEN,
+    b"x-identity-scopes": FORBIDDEN,
+    b"x-identity-issuer": FORBIDDEN,
+}
+_RESPONSE: Final = {
+    **_HOP_BY_HOP,
+    **_FRAMING,
+    b"x-request-id": REQUEST_ID,
+    b"x-served-by": SERVED_BY,
+}
+
+# What almost every message carries, in the spellings of almost every program: known without
+# looking at the letters.
+_COMMON: Final = (
+    b"accept accept-encoding accept-language accept-ranges access-control-allow-origin age "
+    b"authorization cache-control content-encoding content-language content-type cookie date dnt "
+    b"etag expires idempotency-key if-modified-since if-none-match last-modified location origin pragma range "
+    b"referer server sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
+    b"sec-fetch-site sec-fetch-user set-cookie user-agent vary www-authenticate "
+    b"x-content-type-options x-frame-options x-requested-with"
+).split()
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")  # RFC 9110, section 5.6.2
+
+# A Connection field may not take these away from the next hop: it would change where the message
+# ends or to whom it goes.
+NOT_CONNECTION_OPTIONS: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+
+
+def is_token(text: bytes) -> bool:
+    return _TOKEN.fullmatch(text) is not None
+
+
+def _kind(name: bytes, table: dict[bytes, int]) -> int:
+    if not is_token(name):
+        return INVALID
+    lower = name.lower()
+    known = table.get(lower)
+    if known is None and b"_" in lower:
+        # CGI, WSGI and many frameworks fold "-" and "_" into one: X_Identity_Subject would arrive
+        # as X-Identity-Subject. Such a twin is dropped, never understood.
+        return FORBIDDEN if lower.replace(b"_", b"-") in table else PLAIN
+    return PLAIN if known is None else known
+
+
+@lru_cache(maxsize=4096)  # names in use by honest programs; inventing more only costs the inventor
+def request_kind(name: bytes) -> int:
+    """What a request's field is to a proxy; INVALID if this cannot name a field."""
+    return _kind(name, _REQUEST)
+
+
+@lru_cache(maxsize=4096)
+def response_kind(name: bytes) -> int:
+    """What a response's field is to a proxy; INVALID if this cannot name a field."""
+    return _kind(name, _RESPONSE)
+
+
+def _spelled(table: dict[bytes, int]) -> dict[bytes, int]:
+    found = dict.fromkeys(_COMMON, PLAIN)
+    found.update(table)
+    return found | {name.title(): kind for name, kind in found.items()}
+
+
+REQUEST_KINDS: Final = _spelled(_REQUEST)
+RESPONSE_KINDS: Final = _spelled(_RESPONSE)
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list, lower case, without the empty ones."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]

@@ -1,0 +1,534 @@
+"""HTTP/1.1 on the wire: heads are scanned, bodies are framed. Strict in, canonical out.
+
+Pure: bytes in, values out, no I/O. What RFC 9112 lets a recipient repair is refused here, since
+a repair that the next hop does not make is request smuggling. Rules for whoever edits this:
+
+- `scan_request` and `scan_response` run for every message. The loop looks a name up in a table
+  and leaves plain fields alone; everything else happens to the few fields that are special.
+- Fields that frame the message or belong to the connection are taken out of `lines`; who
+  forwards the message writes them anew from what was understood (`content_length`, `chunked`).
+- A verdict may not depend on how the bytes were cut into pieces.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from seawall.wire import headers
+from seawall.wire.headers import REQUEST_KINDS, RESPONSE_KINDS, request_kind, response_kind
+from seawall.wire.target import BadTarget, host_name, split_target, split_url
+
+# The longest head. Above it a client gets 431. For comparison: h11 16 KiB, Tomcat 8, Node.js 16.
+MAX_HEAD: Final = 16 * 1024
+# RFC 9112, section 3 asks for at least 8,000. Above it a client gets 414.
+MAX_TARGET: Final = 8 * 1024
+# Browsers send about 20. Each costs a step of the scan, so a flood of tiny ones is bounded too.
+MAX_FIELDS: Final = 100
+# A response's head; real ones carry cookies and policies of some kilobytes.
+MAX_RESPONSE_HEAD: Final = 64 * 1024
+# A chunk's size line with its extensions, which nobody uses.
+MAX_CHUNK_LINE: Final = 256
+# All trailers of one message.
+MAX_TRAILERS: Final = 8 * 1024
+# Bodies and chunks are counted in 60 bits: what needs more is an attack on somebody's integers.
+MAX_DIGITS: Final = 18
+_CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_CHUNK_EXTENSIONS: Final = re.compile(
+    rb"(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+    rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e])*"))?)+'
+)
+
+# What no line may hold: every control character but the tab.
+_CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
+
+# Longer than any that is registered with IANA.
+MAX_METHOD: Final = 32
+
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
+_CODINGS: Final = frozenset((b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress"))
+_USUAL_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
+
+# States of `Chunked`.
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+
+# How a body ends. A number of bytes is given as it is, from 0.
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+
+class BadMessage(ValueError):
+    """These bytes are not a message that is safe to read. `status` is what a client is told."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class RequestHead:
+    """A request up to its body.
+
+    `lines` are the field lines to pass on, as received, without framing, hop-by-hop and boundary
+    fields. Boundary fields (headers.BOUNDARY and above) are in `boundary` by their kind; several
+    of one kind are joined by ", ". `body` is a length, or CHUNKED.
+    """
+
+    __slots__ = (
+        "authority",
+        "body",
+        "boundary",
+        "expects_continue",
+        "host",
+        "keep_alive",
+        "lines",
+        "method",
+        "path",
+        "query",
+        "upgrade",
+        "version_1_1",
+    )
+
+    def __init__(self, method: bytes, path: bytes, query: bytes, authority: bytes) -> None:
+        self.method: bytes = method
+        self.path: bytes = path
+        self.query: bytes = query
+        self.authority: bytes = authority
+        self.lines: list[bytes] = []
+        self.host: bytes = b""
+        self.version_1_1: bool = True
+        self.keep_alive: bool = True
+        self.body: int = 0
+        self.upgrade: bytes = b""
+        self.expects_continue: bool = False
+        self.boundary: dict[int, bytes] = {}
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a plain field (`name` in lower case), in their order."""
+        return [line.partition(b":")[2].strip(b" \t") for line in self.lines if _name(line) == name]
+
+    def has(self, name: bytes) -> bool:
+        """Whether a plain field (`name` in lower case) is there."""
+        return any(_name(line) == name for line in self.lines)
+
+    def remove(self, name: bytes) -> None:
+        """Take a plain field out, so that it is not passed on."""
+        self.lines = [line for line in self.lines if _name(line) != name]
+
+
+class ResponseHead:
+    """A response up to its body. `status_line` and `lines` are to be passed on as they are."""
+
+    __slots__ = (
+        "body",
+        "keep_alive",
+        "lines",
+        "served_by",
+        "status",
+        "status_line",
+        "upgrade",
+    )
+
+    def __init__(self, status: int, status_line: bytes, lines: list[bytes]) -> None:
+        self.status: int = status
+        self.status_line: bytes = status_line
+        self.lines: list[bytes] = lines
+        self.keep_alive: bool = True
+        self.body: int = UNTIL_CLOSE
+        self.upgrade: bytes = b""
+        self.served_by: bytes = b""
+
+    def has(self, name: bytes) -> bool:
+        """Whether a plain field (`name` in lower case) is there."""
+        return any(_name(line) == name for line in self.lines)
+
+    def is_event_stream(self) -> bool:
+        kinds = [line.partition(b":")[2] for line in self.lines if _name(line) == b"content-type"]
+        return any(kind.strip(b" \t").lower().startswith(b"text/event-stream") for kind in kinds)
+
+
+def head_end(data: bytes) -> int:
+    """The index behind the empty line that ends a head, or -1 if it is not here yet.
+
+    Raises `BadMessage` where these bytes can never begin an acceptable head.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end >= 0:
+        if end > MAX_HEAD:
+            raise _oversized(data)
+        return end + 4
+    if len(data) > MAX_HEAD + 4:
+        raise _oversized(data)
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise BadMessage(400, "a line that does not end in CR LF")
+    if data and not 0x21 <= data[0] < 0x7F and data[:1] != b"\r":
+        raise BadMessage(400, "this is not HTTP")
+    return -1
+
+
+def _oversized(data: bytes) -> BadMessage:
+    first = data.find(b"\r\n")
+    if first < 0 or first > MAX_TARGET:
+        return BadMessage(414, f"the target is longer than {MAX_TARGET} bytes")
+    return BadMessage(431, f"the head is longer than {MAX_HEAD} bytes")
+
+
+def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a field costs more
+    """Read the head `data[:end]`, whose end `head_end` has found. Raises `BadMessage`."""
+    text = data[: end - 4]
+    lines = text.split(b"\r\n")
+    count = len(lines)
+    if len(text) - len(text.translate(None, _CONTROLS)) != 2 * count - 2:
+        raise BadMessage(400, "a control character in the head")
+    if count > MAX_FIELDS + 1:
+        raise BadMessage(431, f"more than {MAX_FIELDS} fields")
+    head = _request_line(lines.pop(0))
+    head.lines = lines
+    host: bytes | None = None
+    special: list[tuple[int, bytes]] = []
+    taken: list[int] = []
+    for index, line in enumerate(lines):
+        name, colon, value = line.partition(b":")
+        kind = REQUEST_KINDS.get(name)
+        if kind is None:
+            kind = request_kind(name)
+        if not kind and colon:
+            continue
+        if kind < 0 or not colon:
+            raise BadMessage(400, "a line that is no field")
+        value = value.strip(b" \t")
+        if kind == headers.HOST:
+            if host is not None:
+                raise BadMessage(400, "more than one Host")
+            host = value
+            continue
+        if kind < headers.BOUNDARY:
+            special.append((kind, value))
+        else:
+            before = head.boundary.get(kind)
+            head.boundary[kind] = value if before is None else before + b", " + value
+        if kind != headers.CONTENT_LENGTH:
+            taken.append(index)
+    while taken:
+        del lines[taken.pop()]
+    _settle_host(head, host)
+    if special:
+        _settle_framing(head, special)
+    return head
+
+
+def _request_line(line: bytes) -> RequestHead:
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
+    method, target, version = parts
+    if method not in _METHODS:
+        _check_method(method)
+    if len(target) > MAX_TARGET:
+        raise BadMessage(414, f"the target is longer than {MAX_TARGET} bytes")
+    authority = b""
+    try:
+        if target[:1] == b"/":
+            path, query = split_target(target)
+        elif target == b"*" and method == b"OPTIONS":
+            path, query = target, b""
+        elif target[:7].lower() == b"http://":
+            authority, path, query = split_url(target)
+        else:
+            raise BadTarget("the target is neither a path nor an http URL")
+    except BadTarget as exc:
+        raise BadMessage(400, str(exc)) from None
+    head = RequestHead(method, path, query, authority)
+    if version != b"HTTP/1.1":
+        if version != b"HTTP/1.0":
+            known = _VERSION.fullmatch(version) is not None
+            raise BadMessage(505 if known else 400, "the version is neither HTTP/1.1 nor 1.0")
+        head.version_1_1 = head.keep_alive = False
+    return head
+
+
+def _check_method(method: bytes) -> None:
+    if not headers.is_token(method):
+        raise BadMessage(400, "the method is no token")
+    if method == b"TRACE":
+        raise BadMessage(405, "TRACE would show the client what the gateway added")
+    if method == b"CONNECT" or len(method) > MAX_METHOD:
+        raise BadMessage(501, "the method is not implemented")
+
+
+def _settle_host(head: RequestHead, host: bytes | None) -> None:
+    if host is None and head.version_1_1:
+        raise BadMessage(400, "no Host")
+    named = b"" if host is None else host_name(host)
+    if head.authority:
+        # RFC 9112, 3.2.2: the target says whom, and the Host field is made from it.
+        named = host_name(head.authority)
+        head.remove(b"host")
+        head.lines.append(b"host: " + head.authority)
+    else:
+        head.authority = host or b""
+    if named is None:
+        raise BadMessage(400, "an invalid host")
+    head.host = named
+
+
+def _settle_framing(head: RequestHead, special: list[tuple[int, bytes]]) -> None:
+    """Settle where the message ends and what the connection does next."""
+    length, coding = _framing(special, 400)
+    if coding is not None:
+        if not head.version_1_1:
+            raise BadMessage(400, "Transfer-Encoding in HTTP/1.0")
+        _check_coding(coding)
+        head.body = CHUNKED
+    elif length >= 0:
+        head.body = length
+    options = _options(special)
+    if options:
+        head.lines = _without(head.lines, options, 400)
+        if b"close" in options:
+            head.keep_alive = False
+    for kind, value in special:
+        if kind == headers.EXPECT and head.version_1_1:
+            if value.lower() != b"100-continue":
+                raise BadMessage(417, "an expectation other than 100-continue")
+            head.expects_continue = True
+        elif kind == headers.UPGRADE and b"upgrade" in options and not head.body:
+            head.upgrade = value.lower() if head.version_1_1 else b""
+
+
+def _framing(special: list[tuple[int, bytes]], status: int) -> tuple[int, bytes | None]:
+    """The Content-Length, or -1, and the transfer coding; both at once are refused."""
+    length = -1
+    coding: bytes | None = None
+    for kind, value in special:
+        if kind == headers.CONTENT_LENGTH:
+            if length >= 0:
+                raise BadMessage(status, "more than one Content-Length")
+            if not value.isdigit() or len(value) > MAX_DIGITS:
+                raise BadMessage(status, "a Content-Length that is no number")
+            length = int(value)
+        elif kind == headers.TRANSFER_ENCODING:
+            coding = value if coding is None else coding + b"," + value
+    if length >= 0 and coding is not None:
+        raise BadMessage(status, "both Content-Length and Transfer-Encoding")
+    return length, coding
+
+
+def _check_coding(coding: bytes) -> None:
+    codings = headers.tokens(coding)
+    if any(one not in _CODINGS for one in codings):
+        raise BadMessage(501, "an unknown transfer coding")
+    if codings[-1:] != [b"chunked"] or codings.count(b"chunked") != 1:
+        raise BadMessage(400, "chunked is not the one last transfer coding")
+    if len(codings) != 1 or coding.lower() != b"chunked":
+        raise BadMessage(501, "a transfer coding beside chunked")
+
+
+def _options(special: list[tuple[int, bytes]]) -> list[bytes]:
+    """What the Connection fields say."""
+    return [
+        option
+        for kind, value in special
+        if kind == headers.CONNECTION
+        for option in headers.tokens(value)
+    ]
+
+
+def _without(lines: list[bytes], options: list[bytes], status: int) -> list[bytes]:
+    """`lines` without those that a Connection field names."""
+    named = {option for option in options if option not in _USUAL_OPTIONS}
+    if not named:
+        return lines
+    if named & headers.NOT_CONNECTION_OPTIONS:
+        raise BadMessage(status, "Connection names a field that is not about the connection")
+    return [line for line in lines if _name(line) not in named]
+
+
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0].lower()
+
+
+@lru_cache(maxsize=256)  # a service answers with few different status lines
+def _status(line: bytes) -> int:
+    if _STATUS_LINE.fullmatch(line) is None:
+        raise BadMessage(502, "the status line is not VERSION STATUS REASON")
+    return int(line[9:12])
+
+
+def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:
+    """Read the head `data[:end]` of an answer to `method`. Raises `BadMessage` with status 502."""
+    text = data[: end - 4]
+    lines = text.split(b"\r\n")
+    if len(text) - len(text.translate(None, _CONTROLS)) != 2 * len(lines) - 2:
+        raise BadMessage(502, "a control character in the head")
+    first = lines.pop(0)
+    head = ResponseHead(_status(first), first, lines)
+    special: list[tuple[int, bytes]] = []
+    taken: list[int] = []
+    for index, line in enumerate(lines):
+        name, colon, value = line.partition(b":")
+        kind = RESPONSE_KINDS.get(name)
+        if kind is None:
+            kind = response_kind(name)
+        if not kind and colon:
+            continue
+        if kind < 0 or not colon:
+            raise BadMessage(502, "a line that is no field")
+        if kind != headers.CONNECTION or value != b" keep-alive":  # which goes without saying
+            special.append((kind, value.strip(b" \t")))
+        if kind != headers.CONTENT_LENGTH and kind != headers.SERVED_BY:
+            taken.append(index)
+    while taken:
+        del lines[taken.pop()]
+    _frame_response(head, method, special)
+    return head
+
+
+def _frame_response(head: ResponseHead, method: bytes, special: list[tuple[int, bytes]]) -> None:
+    """RFC 9112, section 6.3."""
+    length, coding = _framing(special, 502)
+    if len(special) > 1 or length < 0:
+        _settle_connection(head, special)
+    if coding is not None and coding.lower() != b"chunked":
+        raise BadMessage(502, "a transfer coding other than chunked")
+    if head.status_line[7:8] == b"0":
+        if coding is not None:
+            raise BadMessage(502, "Transfer-Encoding in HTTP/1.0")
+        head.status_line = b"HTTP/1.1" + head.status_line[8:]
+        head.keep_alive = False
+    status = head.status
+    if method == b"HEAD" or status == 304:
+        head.body = 0  # a length is passed on all the same: it describes what GET would bring
+    elif status < 200 or status == 204:
+        head.body = 0
+        if length >= 0:
+            head.lines = [line for line in head.lines if _name(line) != b"content-length"]
+    elif coding is not None:
+        head.body = CHUNKED
+    elif length >= 0:
+        head.body = length
+
+
+def _settle_connection(head: ResponseHead, special: list[tuple[int, bytes]]) -> None:
+    options = _options(special)
+    head.lines = _without(head.lines, options, 502)
+    head.keep_alive = b"close" not in options
+    for kind, value in special:
+        if kind == headers.UPGRADE:
+            head.upgrade = value.lower()
+        elif kind == headers.SERVED_BY:
+            head.served_by = value
+
+
+class Chunked:
+    """Finds the end of a chunked body, piece by piece, and checks every byte of its framing.
+
+    `feed` returns what to pass on: the same chunks without extensions and trailers, or, made
+    with `unwrap`, only what is in them. `length` counts the bytes in the chunks, `done` says that
+    the body has ended, and `surplus` is what came behind its end.
+    """
+
+    __slots__ = ("_held", "_left", "_state", "_trailers", "_unwrap", "done", "length", "surplus")
+
+    def __init__(self, unwrap: bool = False) -> None:
+        self._unwrap: bool = unwrap
+        self._state: int = _SIZE
+        self._left: int = 0  # bytes of this chunk that are still to come
+        self._held: bytes = b""  # the beginning of a line
+        self._trailers: int = 0
+        self.length: int = 0
+        self.done: bool = False
+        self.surplus: bytes = b""
+
+    def feed(self, data: bytes) -> bytes:  # noqa: C901 - one loop over the states
+        """Take the next bytes of the connection. Raises `BadMessage` with status 400."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        out: list[bytes] = []
+        size = len(data)
+        run = at = 0  # data[run:at] is passed on as it is
+        while at < size and not self.done:
+            if self._state == _DATA:
+                step = min(self._left, size - at)
+                if self._unwrap:
+                    out.append(data[at : at + step])
+                at += step
+                self.length += step
+                self._left -= step
+                if not self._left:
+                    self._state = _DATA_END
+                continue
+            if self._state == _SIZE and data.startswith(b"0\r\n\r\n", at):
+                at += 5
+                self.done = True
+                break
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                self._hold(data[at:])
+                size = at
+            elif self._state == _DATA_END:
+                if end != at:
+                    raise BadMessage(400, "a chunk that is longer than its size")
+                self._state = _SIZE
+                at = end + 2
+            else:
+                kept = self._line(data[at:end])
+                if kept is not None:
+                    out += (data[run:at], kept) if not self._unwrap else ()
+                    run = end + 2
+                at = end + 2
+        if self.done:
+            self.surplus = data[at:]
+        if self._unwrap:
+            return b"".join(out)
+        if not out:
+            return data if run == 0 and at == len(data) else data[run:at]
+        out.append(data[run:at])
+        return b"".join(out)
+
+    def _line(self, line: bytes) -> bytes | None:
+        """Read a size or a trailer; what to pass on instead, or None if it goes on as it is."""
+        if self._state == _TRAILERS:
+            return self._trailer(line)
+        digits, semicolon, extensions = line.partition(b";")
+        if _CHUNK_SIZE.fullmatch(digits) is None or len(line) > MAX_CHUNK_LINE:
+            raise BadMessage(400, "a chunk size that is no number")
+        if semicolon and _CHUNK_EXTENSIONS.fullmatch(semicolon + extensions) is None:
+            raise BadMessage(400, "a broken chunk extension")
+        self._left = int(digits, 16)
+        if not self._left:
+            self._state = _TRAILERS
+            return b""
+        self._state = _DATA
+        return digits + b"\r\n" if semicolon else None
+
+    def _trailer(self, line: bytes) -> bytes:
+        """Trailers are checked and dropped: merged into the head they could change its meaning."""
+        if not line:
+            self.done = True
+            return b"0\r\n\r\n"
+        self._trailers += len(line) + 2
+        if self._trailers > MAX_TRAILERS:
+            raise BadMessage(400, f"trailers of more than {MAX_TRAILERS} bytes")
+        name, colon, value = line.partition(b":")
+        if (
+            not colon
+            or not headers.is_token(name)
+            or len(value.translate(None, _CONTROLS)) != len(value)
+        ):
+            raise BadMessage(400, "a trailer that is no field")
+        return b""
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep the beginning of a line, if it can still become one."""
+        if self._state == _DATA_END and rest != b"\r":
+            raise BadMessage(400, "a chunk that is longer than its size")
+        bound = MAX_CHUNK_LINE if self._state == _SIZE else MAX_TRAILERS
+        if len(rest) > bound + 1:
+            raise BadMessage(400, "a line of the chunked framing that is too long")
+        self._held = rest

@@ -1,0 +1,105 @@
+"""Request targets: one canonical path, which matching, authorisation and forwarding all use.
+
+Two programs that read one path differently are a way around authorisation (CVE-2019-9901,
+CVE-2025-66490), so there is one reading here, and what has no single reading is refused:
+encoded slashes, backslashes and NUL, broken escapes, bytes that are not UTF-8, `..` above the root.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+
+class BadTarget(ValueError):
+    """The target has no single meaning."""
+
+
+# RFC 3986 `pchar` and "/". Besides them, what browsers leave bare in a path (WHATWG URL).
+_PATH: Final = (
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/%|[]"
+)
+_QUERY: Final = _PATH + b"?^`{}\\"
+
+_UNRESERVED: Final = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+)
+_REFUSED: Final = frozenset(b"/\\\x00")
+_HOST: Final = re.compile(
+    rb"([A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+)
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """The canonical path and the query, with its "?" or empty, of a target in origin form.
+
+    Raises `BadTarget`.
+    """
+    path, mark, query = target.partition(b"?")
+    if path.translate(None, _PATH) or path[:1] != b"/":
+        raise BadTarget("a character that a path cannot hold")
+    if mark and query.translate(None, _QUERY):
+        raise BadTarget("a character that a query cannot hold")
+    if b"%" in path or b"/." in path or b"//" in path:
+        path = canonical(path)
+    return path, mark + query if mark else b""
+
+
+def split_url(target: bytes) -> tuple[bytes, bytes, bytes]:
+    """Authority, canonical path and query of an http URL (absolute form). Raises `BadTarget`."""
+    authority, slash, rest = target[7:].partition(b"/")
+    if not slash and b"?" in authority:
+        authority, _, query = authority.partition(b"?")
+        rest = b"?" + query
+    return authority, *split_target(b"/" + rest)
+
+
+def canonical(path: bytes) -> bytes:
+    """Decode what need not be encoded, merge slashes, resolve dot segments (RFC 3986, 6.2.2).
+
+    Idempotent. Raises `BadTarget`.
+    """
+    if b"%" in path:
+        path = _unescaped(path)
+    kept: list[bytes] = []
+    parts = path.split(b"/")
+    for part in parts:
+        if part == b"..":
+            if not kept:
+                raise BadTarget(".. leads above the root")
+            kept.pop()
+        elif part and part != b".":
+            kept.append(part)
+    ends_in_folder = parts[-1] in (b"", b".", b"..")
+    joined = b"/" + b"/".join(kept)
+    return joined + b"/" if ends_in_folder and kept else joined
+
+
+def _unescaped(path: bytes) -> bytes:
+    pieces = path.split(b"%")
+    text = bytearray(pieces[0])  # as the other side will decode it
+    kept = bytearray(pieces[0])
+    for piece in pieces[1:]:
+        try:
+            byte = int(piece[:2].decode("ascii") if len(piece) >= 2 else "", 16)
+        except ValueError:
+            raise BadTarget("a broken % escape") from None
+        if byte in _REFUSED or piece[:1] in (b"+", b"-", b"_"):
+            raise BadTarget("an encoded slash, backslash or NUL, or a broken escape")
+        kept += bytes((byte,)) if byte in _UNRESERVED else b"%%%02X" % byte
+        text.append(byte)
+        kept += piece[2:]
+        text += piece[2:]
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadTarget("a path that is not UTF-8") from None
+    return bytes(kept)
+
+
+@lru_cache(maxsize=1024)  # the names one gateway answers to are few; more only cost who sends them
+def host_name(value: bytes) -> bytes | None:
+    """The host of a `Host` field's value, lower case and without port; None if it is invalid."""
+    match = _HOST.fullmatch(value)
+    if match is None or b".." in value:
+        return None
+    return match[1].lower().rstrip(b".") or None
