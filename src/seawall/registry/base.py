@@ -20,17 +20,24 @@ class Registry(Protocol):
     registry cannot be reached, and may be called again then.
     """
 
-    async def renew(self, instance: Instance, ttl: float = DEFAULT_TTL) -> None:
+    async def renew(self, instance: Instance, ttl: float = DEFAULT_TTL) -> bool:
         """Write the whole record and its lease for `ttl` seconds, in one atomic step.
 
         The first call registers; a registry that lost everything is whole again after one beat
-        of everybody. An incarnation older than the one on record (it started earlier) is
-        ignored: a process that was paused cannot take its place back from its successor.
-        Watchers are told if anything but the measurements (`loop_lag`, `in_flight`) changed.
+        of everybody. Watchers are told if anything but the measurements (`loop_lag`,
+        `in_flight`) changed.
+
+        False means that it was ignored, as news from the past: the place is held by an
+        incarnation that started later (a process that was paused cannot take its place back
+        from its successor), or this incarnation has moved on already (it deregistered, or is in
+        a later state).
         """
 
     async def deregister(self, instance: Instance) -> bool:
-        """Remove the lease, if it is still held by this incarnation. True if it was removed."""
+        """Remove the lease, if it is still held by this incarnation. True if it was removed.
+
+        It is final: a beat of this incarnation that arrives late is ignored.
+        """
 
     async def read(self) -> Sequence[Instance]:
         """Every instance that holds a lease now, of all services."""
