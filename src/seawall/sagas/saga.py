@@ -41,7 +41,9 @@ class Step(Generic[Data]):
     ask: Callable[[Data], BaseModel]
     compensation: str | None = None
     undo: Callable[[Data], BaseModel] | None = None
-    timeout: float = 30.0  # seconds from handing the command over to its answer
+    # Seconds from handing the command over to its answer. The default outlasts two crashes on
+    # the way: 30 s until an outbox row is claimed anew, 30 s until a message is delivered again.
+    timeout: float = 120.0
     pivot: bool = False
     group: str | None = None
 

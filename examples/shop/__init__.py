@@ -1,0 +1,1 @@
+"""A shop cut along its domain: each folder is a service with its own database."""

@@ -1,0 +1,99 @@
+"""The catalog: what there is and what it costs.
+
+A product's page asks `recommendations` what goes with it. When that service is slow or gone, the
+page shows bestsellers and says so: somebody else's failure does not become ours.
+"""
+
+from contextlib import suppress
+from typing import Annotated
+
+import sqlalchemy as sa
+from fastapi import HTTPException, Query
+from pydantic import BaseModel
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from seawall.errors import SeawallError
+from seawall.service.service import Service
+from shop.contracts import Prices, Sku, Suggestions
+
+service = Service("catalog", version="1.0.0", needs=["recommendations"])
+recommendations = service.client("recommendations", version="^1", timeout=0.3)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Product(Base):
+    __tablename__ = "product"
+
+    sku: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(80))
+    cents: Mapped[int]
+
+
+database = service.database(min_size=1, max_size=10, metadata=Base.metadata)
+
+SEED = {
+    "espresso-beans": ("Espresso beans, 1 kg", 2490),
+    "filter-beans": ("Filter beans, 500 g", 1390),
+    "grinder": ("Hand grinder", 8900),
+    "kettle": ("Gooseneck kettle", 6450),
+    "scale": ("Scale with timer", 3900),
+    "mug": ("Stoneware mug", 1250),
+    "paper-filters": ("Paper filters, 100 pieces", 495),
+    "gold-spoon": ("Golden spoon, one of three", 49900),
+}
+BESTSELLERS = ["espresso-beans", "grinder", "mug"]
+
+
+@service.on_start
+async def seed() -> None:
+    with suppress(IntegrityError):  # another replica did it at the same moment
+        async with database.transaction() as session:
+            known = set(await session.scalars(sa.select(Product.sku)))
+            for sku, (name, cents) in SEED.items():
+                if sku not in known:
+                    session.add(Product(sku=sku, name=name, cents=cents))
+
+
+class ProductPage(BaseModel):
+    sku: str
+    name: str
+    cents: int
+
+
+class ProductDetail(ProductPage):
+    recommended: list[str]
+    recommended_by: str  # "recommendations", or "bestsellers" where that service is away
+
+
+@service.get("/products")
+async def browse(limit: int = Query(default=50, ge=1, le=200)) -> list[ProductPage]:
+    async with database.read() as session:
+        rows = await session.scalars(sa.select(Product).order_by(Product.sku).limit(limit))
+        return [ProductPage(sku=row.sku, name=row.name, cents=row.cents) for row in rows]
+
+
+@service.get("/products/{sku}")
+async def product(sku: Sku) -> ProductDetail:
+    async with database.read() as session:
+        row = await session.get(Product, sku)
+    if row is None:
+        raise HTTPException(404, f"there is no product {sku}")
+    try:
+        answer = await recommendations.get(f"/recommendations/{sku}", returns=Suggestions)
+        recommended, by = answer.skus, "recommendations"
+    except SeawallError:
+        recommended, by = [other for other in BESTSELLERS if other != sku], "bestsellers"
+    return ProductDetail(
+        sku=row.sku, name=row.name, cents=row.cents, recommended=recommended, recommended_by=by
+    )
+
+
+@service.get("/prices", summary="What these cost now; unknown ones are missing")
+async def prices(sku: Annotated[list[Sku], Query(min_length=1, max_length=20)]) -> Prices:
+    async with database.read() as session:
+        rows = await session.scalars(sa.select(Product).where(Product.sku.in_(sku)))
+        return Prices(cents={row.sku: row.cents for row in rows})

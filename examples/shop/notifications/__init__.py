@@ -1,0 +1,3 @@
+"""Mails to customers. Serve it alone with `uvicorn shop.notifications:service`."""
+
+from shop.notifications.app import service as service

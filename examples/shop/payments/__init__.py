@@ -1,0 +1,3 @@
+"""Charges and refunds. Serve it alone with `uvicorn shop.payments:service`."""
+
+from shop.payments.app import service as service

@@ -1,0 +1,354 @@
+"""Carries sagas out: every transition is one transaction.
+
+In it are the inbox row of the answer that caused it, the saga's new state, the outbox rows of the
+commands that follow, and the timers. Whatever dies at whatever line, that transaction is there
+or not: an answer comes again until it was taken in, a command leaves until the broker has it.
+
+Timers are in the database too. Each replica of the service looks for those that are due; a saga
+that two of them take up is moved by one, and the other finds that there is nothing to do.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol
+
+import msgspec
+from opentelemetry import propagate
+from sqlalchemy import MetaData
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from seawall.clock import SYSTEM, Clock
+from seawall.errors import Misconfigured, NotSent, OutcomeUnknown
+from seawall.facts import Observer, ignore
+from seawall.messaging import outbox
+from seawall.messaging.base import Message
+from seawall.messaging.outcomes import Retry
+from seawall.messaging.tables import metadata
+from seawall.sagas import store
+from seawall.sagas.progress import (
+    Answered,
+    Event,
+    Kind,
+    Move,
+    Phase,
+    Progress,
+    Send,
+    Started,
+    StepState,
+    advance,
+    begin,
+)
+from seawall.sagas.saga import Data, Saga, Step
+from seawall.wire.envelope import Envelope, to_headers
+
+# How often each replica looks for timers that are due. They are there for when something went
+# wrong, after seconds to minutes; one indexed query twice a second is nothing.
+LOOK = 0.5  # seconds
+
+# Sagas moved in one look, each in its own transaction. The rest waits for the next.
+BATCH = 100
+
+# A saga's id, its step's name and this separator make a command's id.
+SEPARATOR = ":"
+
+
+class Database(Protocol):
+    """The service's database, as a service's `database()` returns it."""
+
+    def add_tables(self, metadata: MetaData) -> None:
+        """Create these tables too when the database is opened."""
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]: ...
+
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
+
+
+class Host(Protocol):
+    """What a saga needs of the service it lives in; `seawall.service.service.Service` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    def answers(self, queue: str, take: Callable[[Message, AsyncSession], Awaitable[None]]) -> None:
+        """Hand every message of `queue` to `take` in a transaction with its inbox row."""
+
+    def background(self, work: Callable[[], Awaitable[None]]) -> object:
+        """Run `work` while the service runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SagaMoved:
+    """A saga made a transition. Given to hooks, in its transaction, and to the observer."""
+
+    name: str
+    saga_id: str
+    phase: Phase
+    was: Phase
+    revision: int
+    what: tuple[str, ...]  # lines of the timeline
+    reason: str | None
+    at: float  # wall clock, seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class SagaStuck:
+    """A command that must not be given up keeps failing; somebody has to look."""
+
+    name: str
+    saga_id: str
+    what: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimersWait:
+    """The database could not be asked for timers that are due; they are looked at later."""
+
+    name: str
+    error: str
+
+
+Hook = Callable[[AsyncSession, SagaMoved, Data], Awaitable[None]]
+
+
+class Flow(Generic[Data]):
+    """The sagas of one name in one service."""
+
+    def __init__(
+        self,
+        service: str,
+        sagas: Sequence[Saga[Data]],
+        *,
+        clock: Clock = SYSTEM,
+        observer: Observer = ignore,
+    ) -> None:
+        self._service = service
+        self._newest = max(sagas, key=lambda saga: saga.version)
+        self._versions = {saga.version: saga for saga in sagas}
+        if len(self._versions) < len(sagas) or len({saga.name for saga in sagas}) > 1:
+            raise Misconfigured(f"sagas of one name and different versions, not {list(sagas)}")
+        self._clock = clock
+        self._observer = observer
+        self._hooks: list[Hook[Data]] = []
+
+    @property
+    def name(self) -> str:
+        return self._newest.name
+
+    @property
+    def answers(self) -> str:
+        """The queue on which participants answer."""
+        return f"{self._service}.saga.{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.name} versions {sorted(self._versions)}>"
+
+    def on_move(self, hook: Hook[Data]) -> Hook[Data]:
+        """Call `hook(tx, moved, data)` in the transaction of every transition, this one included
+        that starts the saga. Its failure undoes the transition, which is then tried again."""
+        self._hooks.append(hook)
+        return hook
+
+    async def start(self, tx: AsyncSession, saga_id: str, data: Data) -> bool:
+        """Begin a saga in the caller's transaction: it exists if, and only if, `tx` commits.
+
+        False, and nothing changed, if there is a saga of that id already.
+        """
+        if SEPARATOR in saga_id or not 0 < len(saga_id) <= store.LONGEST_ID:
+            raise Misconfigured(
+                f"{saga_id!r} cannot name a saga",
+                fix=f"1 to {store.LONGEST_ID} characters without {SEPARATOR!r}",
+            )
+        saga, now = self._newest, self._clock.wall()
+        text = data.model_dump_json()
+        if not await store.create(tx, saga, saga_id, text, begin(saga), now):
+            return False
+        await self._happen(tx, saga_id, Started())
+        return True
+
+    async def take(self, message: Message, tx: AsyncSession) -> None:
+        """Take in a participant's answer."""
+        parsed = _answer(message)
+        if parsed is not None:
+            await self._happen(tx, *parsed)
+
+    async def look(self, database: Database) -> int:
+        """Move the sagas whose timers are due, each in its own transaction; return how many."""
+        async with database.read() as session:
+            found = await store.due(session, self.name, self._clock.wall(), BATCH)
+        moved = 0
+        for saga_id, event in found:
+            try:
+                async with database.transaction() as tx:
+                    moved += await self._happen(tx, saga_id, event)
+            except (NotSent, OutcomeUnknown, Retry, SQLAlchemyError) as error:
+                # One that fails must not keep the others from their turn.
+                self._observer(TimersWait(self.name, f"{saga_id}: {error}"))
+        return moved
+
+    async def keep_time(self, database: Database) -> None:
+        """Look for due timers until cancelled; outlives a database that goes away."""
+        while True:
+            try:
+                await self.look(database)
+            except (NotSent, OutcomeUnknown, SQLAlchemyError, OSError) as error:
+                self._observer(TimersWait(self.name, str(error)))
+            await self._clock.sleep(LOOK)
+
+    async def find(self, session: AsyncSession, saga_id: str) -> store.Stored | None:
+        """Where that saga is; None if there is none."""
+        found = await store.load(session, saga_id)
+        return found if found is not None and found.name == self.name else None
+
+    async def timeline(self, session: AsyncSession, saga_id: str) -> list[store.Entry]:
+        """What happened to that saga, oldest first."""
+        return await store.timeline(session, saga_id)
+
+    async def count(self, session: AsyncSession) -> dict[Phase, int]:
+        """How many sagas there are in each phase."""
+        return await store.count(session, self.name)
+
+    async def _happen(self, tx: AsyncSession, saga_id: str, event: Event) -> bool:
+        stored = await store.load(tx, saga_id, lock=True)
+        if stored is None or stored.name != self.name:
+            return False
+        saga = self._versions.get(stored.version)
+        if saga is None:  # a newer replica began it, during a release: leave it to that one
+            raise Retry(after=1.0, reason=f"saga {self.name} version {stored.version} is not here")
+        now = self._clock.wall()
+        move = advance(saga, stored.progress, event, now)
+        if move.stale:
+            return False
+        lines = _lines(saga, stored.progress, event, move)
+        await store.save(tx, stored, move.progress, lines, now)
+        data = saga.data.model_validate_json(stored.data)
+        for send in move.sends:
+            await self._send(tx, saga, saga_id, data, send, now)
+        fact = SagaMoved(
+            name=self.name,
+            saga_id=saga_id,
+            phase=move.progress.phase,
+            was=stored.progress.phase,
+            revision=stored.revision + 1,
+            what=lines,
+            reason=move.progress.reason,
+            at=now,
+        )
+        for hook in self._hooks:
+            await hook(tx, fact, data)
+        self._observer(fact)
+        if fact.phase is Phase.STUCK is not fact.was:
+            self._observer(SagaStuck(self.name, saga_id, lines))
+        return True
+
+    async def _send(
+        self, tx: AsyncSession, saga: Saga[Data], saga_id: str, data: Data, send: Send, now: float
+    ) -> None:
+        step = saga.steps[send.step]
+        topic, body = _command(step, send.kind, data)
+        command_id = SEPARATOR.join((saga_id, step.name, send.kind, str(send.attempt)))
+        extensions = {"replyto": self.answers}
+        propagate.inject(extensions)
+        envelope = Envelope(
+            id=command_id,
+            type=topic,
+            source=f"/services/{self._service}",
+            time=now,
+            subject=saga_id,
+            extensions=extensions,
+        )
+        message = Message(command_id, body, to_headers(envelope), key=saga_id)
+        await outbox.write(tx, topic, message, clock=self._clock)
+
+
+def attach(
+    service: Host,
+    database: Database,
+    saga: Saga[Data],
+    *older: Saga[Data],
+    clock: Clock = SYSTEM,
+    observer: Observer = ignore,
+) -> Flow[Data]:
+    """Have `service` carry out sagas of this kind, kept in `database`.
+
+    `older` versions stay attached until no saga of them is open.
+    """
+    flow = Flow(service.name, [saga, *older], clock=clock, observer=observer)
+
+    async def keep_time() -> None:
+        await flow.keep_time(database)
+
+    database.add_tables(metadata)
+    service.answers(flow.answers, flow.take)
+    service.background(keep_time)
+    return flow
+
+
+def _command(step: Step[Data], kind: Kind, data: Data) -> tuple[str, bytes]:
+    if kind is Kind.DO:
+        return step.command, step.ask(data).model_dump_json().encode()
+    assert step.compensation is not None, "only steps with a compensation are undone"
+    return step.compensation, (step.undo or step.ask)(data).model_dump_json().encode()
+
+
+def _answer(message: Message) -> tuple[str, Answered] | None:
+    """What an answer says; None if it answers no command of a saga."""
+    parts = message.headers.get("ce-correlationid", "").split(SEPARATOR)
+    if len(parts) != 4 or parts[2] not in tuple(Kind) or not parts[3].isdecimal():
+        return None
+    ok = message.headers.get("ce-outcome", "ok") == "ok"
+    reason = "" if ok else _reason(message.body)
+    return parts[0], Answered(parts[1], Kind(parts[2]), int(parts[3]), ok, reason)
+
+
+def _reason(body: bytes) -> str:
+    """Why a participant said no, if its answer says so."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    # What the database keeps of it: long enough for a person, short enough for every row.
+    return str(said.get("reason", ""))[:500] if isinstance(said, dict) else ""
+
+
+def _lines(saga: Saga[Any], before: Progress, event: Event, move: Move) -> tuple[str, ...]:
+    """The lines of the timeline for one transition. Attempts of a saga that is stuck leave none:
+    they go on for ever, the timeline does not."""
+    after = move.progress
+    unmoved = [step.state for step in before.steps] == [step.state for step in after.steps]
+    if before.phase is after.phase is Phase.STUCK and unmoved:
+        return ()
+    lines = [line] if (line := _happened(saga, event, after)) else []
+    for send in move.sends:
+        again = f", attempt {send.attempt}" if send.attempt > 1 else ""
+        verb = "asked for" if send.kind is Kind.DO else "being undone"
+        lines.append(f"{saga.steps[send.step].name} {verb}{again}")
+    if after.phase is not before.phase:
+        lines.append(str(after.phase))
+    return tuple(lines)
+
+
+_SAID = {
+    (StepState.DONE, True): "done",
+    (StepState.REJECTED, True): "rejected",
+    (StepState.UNKNOWN, False): "not answered in time",
+    (StepState.UNDONE, True): "undone",
+    (StepState.ASKED, True): "rejected, but must succeed",
+    (StepState.UNDOING, True): "undoing was rejected, but must succeed",
+}
+
+
+def _happened(saga: Saga[Any], event: Event, after: Progress) -> str:
+    if isinstance(event, Started):
+        return "started"
+    number = saga.number(event.step)
+    assert number is not None, "an event of an unknown step is stale"
+    state = after.steps[number].state
+    answered = isinstance(event, Answered)
+    if state is StepState.UNDOING and event.kind is Kind.DO:  # it was moved on at once
+        said = "done" if answered else "not answered in time"
+    else:
+        said = _SAID.get((state, answered), "")
+    reason = f": {event.reason}" if isinstance(event, Answered) and event.reason else ""
+    return f"{event.step} {said}{reason}" if said else ""
