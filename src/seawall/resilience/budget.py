@@ -1,8 +1,8 @@
 """Retry budget: retries may add only so much load.
 
-Without one, a destination that fails half its calls gets three times the traffic, and stays
-down. Limits per destination, not per call, because a thousand calls that each retry twice are
-the storm (Finagle `RetryBudget`, gRPC retry throttling).
+Without one, a destination that is down gets three times its traffic, and stays down. It limits
+per destination, not per call, because a thousand calls that each retry twice are the storm
+(Finagle `RetryBudget`, gRPC retry throttling).
 """
 
 from seawall.errors import Misconfigured
@@ -19,7 +19,7 @@ class RetryBudget:
     __slots__ = ("_floor", "_ratio", "_tries")
 
     def __init__(self, ratio: float = 0.2, floor: float = 10.0, window: float = 10.0) -> None:
-        if ratio < 0 or floor < 0 or window <= 0:
+        if not (ratio >= 0 and floor >= 0 and window > 0):
             raise Misconfigured(f"no retry budget: ratio {ratio}, floor {floor}, window {window}")
         self._ratio: float = ratio
         self._floor: float = floor * window

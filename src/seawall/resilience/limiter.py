@@ -32,7 +32,7 @@ class TokenBucket:
         _check(rate, burst)
         self.rate: float = rate
         self.burst: float = burst
-        self._enough: float = 1.0 - min(_ROUNDING * rate, 1e-3)
+        self._enough: float = 1.0 - _rounding(rate) * rate
         self._tokens: float = burst
         self._at: float = float("-inf")  # never asked, so full at the first call
 
@@ -43,7 +43,7 @@ class TokenBucket:
             self._at = now
         if self._tokens < self._enough:
             return (1.0 - self._tokens) / self.rate
-        self._tokens = max(0.0, self._tokens - 1.0)
+        self._tokens -= 1.0  # maybe a hundredth below nothing, so that earliness does not add up
         return 0.0
 
     def __repr__(self) -> str:
@@ -53,12 +53,13 @@ class TokenBucket:
 class Gcra:
     """The same promise as `TokenBucket`, in one number."""
 
-    __slots__ = ("_full_at", "_interval", "_tolerance")
+    __slots__ = ("_full_at", "_interval", "_rounding", "_tolerance")
 
     def __init__(self, rate: float, burst: float) -> None:
         _check(rate, burst)
         self._interval: float = 1.0 / rate
-        self._tolerance: float = _tolerance(rate, burst)
+        self._tolerance: float = (burst - 1.0) / rate
+        self._rounding: float = _rounding(rate)
         self._full_at: float = float("-inf")
 
     def acquire(self, now: float) -> float:
@@ -67,7 +68,7 @@ class Gcra:
         if full_at < now:
             full_at = now
         wait = full_at - self._tolerance - now
-        if wait > 0.0:
+        if wait > self._rounding:
             return wait
         self._full_at = full_at + self._interval
         return 0.0
@@ -76,14 +77,14 @@ class Gcra:
         return f"<Gcra one in {self._interval:g} s, full at {self._full_at:.3f}>"
 
 
-def _tolerance(rate: float, burst: float) -> float:
-    """How far ahead of `now` the bucket's fill time may be for a call to be admitted."""
-    return (burst - 1.0) / rate + min(_ROUNDING, 1e-3 / rate)
+def _rounding(rate: float) -> float:
+    """Seconds that a call may come too early: a hundredth of the interval at most."""
+    return min(_ROUNDING, 0.01 / rate)
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What a limiter says; not frozen, since freezing costs more than deciding."""
+    """What a limiter says; not frozen, since that costs more than deciding."""
 
     allowed: bool
     remaining: int  # calls that would be admitted at once now
@@ -101,7 +102,16 @@ class KeyedLimiter:
     bucket with all such newcomers until there is room.
     """
 
-    __slots__ = ("_crowd", "_full_at", "_interval", "_max_keys", "_tolerance", "burst", "rate")
+    __slots__ = (
+        "_crowd",
+        "_full_at",
+        "_interval",
+        "_max_keys",
+        "_rounding",
+        "_tolerance",
+        "burst",
+        "rate",
+    )
 
     def __init__(self, rate: float, burst: float, max_keys: int = MAX_KEYS) -> None:
         _check(rate, burst)
@@ -110,7 +120,8 @@ class KeyedLimiter:
         self.rate: float = rate
         self.burst: float = burst
         self._interval: float = 1.0 / rate
-        self._tolerance: float = _tolerance(rate, burst)
+        self._tolerance: float = (burst - 1.0) / rate
+        self._rounding: float = _rounding(rate)
         self._max_keys: int = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._crowd: float = float("-inf")  # the shared bucket of those without room
@@ -125,7 +136,7 @@ class KeyedLimiter:
         elif full_at < now:
             full_at = now
         wait = full_at - self._tolerance - now
-        if wait > 0.0:
+        if wait > self._rounding:
             return Verdict(False, 0, wait, full_at - now)
         full_at += self._interval
         self._full_at[key] = full_at
@@ -139,13 +150,13 @@ class KeyedLimiter:
 
     def _admitted(self, full_at: float, now: float) -> Verdict:
         used = full_at - now
-        remaining = int((self._tolerance - used) * self.rate + 1.0)
+        remaining = int((self._tolerance + self._rounding - used) * self.rate + 1.0)
         return Verdict(True, remaining if remaining > 0 else 0, 0.0, used)
 
     def _acquire_in_crowd(self, now: float) -> Verdict:
         full_at = max(self._crowd, now)
         wait = full_at - self._tolerance - now
-        if wait > 0.0:
+        if wait > self._rounding:
             return Verdict(False, 0, wait, full_at - now)
         self._crowd = full_at + self._interval
         return self._admitted(self._crowd, now)

@@ -76,7 +76,7 @@ class Outliers:
             history = self._remember(key)
         elif now < history.until:
             return None
-        elif now >= history.until + self._config.forgive_after:
+        elif history.times and now >= history.until + self._config.forgive_after:
             history.failures = history.times = 0
         config = self._config
         history.failures += 1
