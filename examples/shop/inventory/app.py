@@ -72,6 +72,5 @@ async def reservations(
             .limit(limit)
         )
         return [
-            ReservationLine(order_id=row.order_id, state=row.state, lines=row.lines)
-            for row in rows
+            ReservationLine(order_id=row.order_id, state=row.state, lines=row.lines) for row in rows
         ]

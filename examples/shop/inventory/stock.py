@@ -96,9 +96,7 @@ async def release(session: AsyncSession, order_id: str) -> str:
     """Give back what is held for that order, and make sure that nothing will be."""
     reservation = await _find(session, order_id)
     if reservation is None:
-        session.add(
-            Reservation(order_id=order_id, state=ReservationState.RELEASED.value, lines=[])
-        )
+        session.add(Reservation(order_id=order_id, state=ReservationState.RELEASED.value, lines=[]))
         await session.flush()
         return ReservationState.RELEASED
     if reservation.state == ReservationState.SOLD:

@@ -67,9 +67,7 @@ class Mails:
         with self._lock:
             mails = sorted(self._mails.values(), key=lambda mail: mail.number)
         return [
-            mail
-            for mail in mails
-            if mail.number > after and recipient in (None, mail.recipient)
+            mail for mail in mails if mail.number > after and recipient in (None, mail.recipient)
         ][:limit]
 
     def content(self, number: int) -> bytes | None:

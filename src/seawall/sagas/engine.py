@@ -8,13 +8,12 @@ Timers are in the database too. Each replica of the service looks for those that
 that two of them take up is moved by one, and the other finds that there is nothing to do.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
 import msgspec
-from opentelemetry import propagate
 from sqlalchemy import MetaData
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +22,7 @@ from seawall.clock import SYSTEM, Clock
 from seawall.errors import Misconfigured, NotSent, OutcomeUnknown
 from seawall.facts import Observer, ignore
 from seawall.messaging import outbox
-from seawall.messaging.base import Message
+from seawall.messaging.base import Delivery, Message
 from seawall.messaging.outcomes import Retry
 from seawall.messaging.tables import metadata
 from seawall.sagas import store
@@ -41,6 +40,7 @@ from seawall.sagas.progress import (
     begin,
 )
 from seawall.sagas.saga import Data, Saga, Step
+from seawall.telemetry import tracing
 from seawall.wire.envelope import Envelope, to_headers
 
 # How often each replica looks for timers that are due. They are there for when something went
@@ -65,16 +65,19 @@ class Database(Protocol):
     def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
 
 
+Take = Callable[[Delivery, AsyncSession], Awaitable[None]]
+
+
 class Host(Protocol):
     """What a saga needs of the service it lives in; `seawall.service.service.Service` is one."""
 
     @property
     def name(self) -> str: ...
 
-    def answers(self, queue: str, take: Callable[[Message, AsyncSession], Awaitable[None]]) -> None:
-        """Hand every message of `queue` to `take` in a transaction with its inbox row."""
+    def worker(self, queue: str, /) -> Callable[[Take], object]:
+        """Hand every delivery of `queue` to a function, in a transaction with its inbox row."""
 
-    def background(self, work: Callable[[], Awaitable[None]]) -> object:
+    def background(self, work: Callable[[], Coroutine[Any, Any, None]], /) -> object:
         """Run `work` while the service runs."""
 
 
@@ -87,6 +90,7 @@ class SagaMoved:
     phase: Phase
     was: Phase
     revision: int
+    steps: Mapping[str, StepState]
     what: tuple[str, ...]  # lines of the timeline
     reason: str | None
     at: float  # wall clock, seconds since 1970
@@ -167,9 +171,9 @@ class Flow(Generic[Data]):
         await self._happen(tx, saga_id, Started())
         return True
 
-    async def take(self, message: Message, tx: AsyncSession) -> None:
+    async def take(self, delivery: Delivery, tx: AsyncSession) -> None:
         """Take in a participant's answer."""
-        parsed = _answer(message)
+        parsed = _answer(delivery.message)
         if parsed is not None:
             await self._happen(tx, *parsed)
 
@@ -231,6 +235,10 @@ class Flow(Generic[Data]):
             phase=move.progress.phase,
             was=stored.progress.phase,
             revision=stored.revision + 1,
+            steps={
+                step.name: at.state
+                for step, at in zip(saga.steps, move.progress.steps, strict=True)
+            },
             what=lines,
             reason=move.progress.reason,
             at=now,
@@ -249,7 +257,8 @@ class Flow(Generic[Data]):
         topic, body = _command(step, send.kind, data)
         command_id = SEPARATOR.join((saga_id, step.name, send.kind, str(send.attempt)))
         extensions = {"replyto": self.answers}
-        propagate.inject(extensions)
+        if (trace := tracing.current()) is not None:
+            extensions |= trace.headers()
         envelope = Envelope(
             id=command_id,
             type=topic,
@@ -280,7 +289,7 @@ def attach(
         await flow.keep_time(database)
 
     database.add_tables(metadata)
-    service.answers(flow.answers, flow.take)
+    service.worker(flow.answers)(flow.take)
     service.background(keep_time)
     return flow
 

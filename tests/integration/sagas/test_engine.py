@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from seawall.errors import Misconfigured
-from seawall.messaging.base import Message
+from seawall.messaging.base import Delivery, Message, Subscription
 from seawall.messaging.outcomes import Retry
 from seawall.messaging.tables import outbox
 from seawall.sagas import store
@@ -54,6 +54,11 @@ def order_saga(version: int = 1) -> Saga[Order]:
     )
 
 
+def delivery(body: bytes, headers: dict[str, str]) -> Delivery:
+    answers = Subscription("orders.saga.order", "workers")
+    return Delivery(Message("a", body, headers), answers, attempt=1, receipt=None)
+
+
 class Bench:
     """A flow, its database, and the participants' side of the conversation."""
 
@@ -82,7 +87,7 @@ class Bench:
         headers = {"ce-correlationid": command_id, "ce-outcome": "ok" if ok else "rejected"}
         body = b"{}" if ok else json.dumps({"reason": reason}).encode()
         async with self.database.transaction() as tx:
-            await self.flow.take(Message("a", body, headers), tx)
+            await self.flow.take(delivery(body, headers), tx)
 
     async def saga(self, saga_id: str = "o-1") -> store.Stored:
         async with self.database.read() as session:
@@ -183,7 +188,7 @@ async def test_answers_to_nothing_are_taken_and_forgotten(bench: Bench) -> None:
         await bench.answer(nonsense)
     async with bench.database.transaction() as tx:
         broken = {"ce-correlationid": "o-1:reserve:do:1", "ce-outcome": "rejected"}
-        await bench.flow.take(Message("a", b"\xff{", broken), tx)
+        await bench.flow.take(delivery(b"\xff{", broken), tx)
     assert (await bench.saga()).progress.reason == "reserve was rejected: no reason given"
 
 
