@@ -167,8 +167,7 @@ def resolve(
     fit = tuple(
         instance
         for instance in seen
-        if instance.state is InstanceState.READY
-        and constraint.allows(parse_version(instance.version))
+        if instance.state is InstanceState.READY and _fits(instance.version, constraint)
     )
     if fit:
         return fit
@@ -176,8 +175,15 @@ def resolve(
     raise NoInstance(f"no ready instance of {service} {constraint}: versions seen: {known}")
 
 
+def _fits(version: str, constraint: Constraint) -> bool:
+    try:
+        return constraint.allows(parse_version(version))
+    except Misconfigured:  # one instance that names itself badly must not hide the others
+        return False
+
+
 def latest(versions: Iterable[str]) -> str | None:
     """The highest version that is no prerelease; a prerelease only if there is nothing else."""
-    parsed = [parse_version(text) for text in versions]
-    final = [version for version in parsed if not version.prerelease]
-    return str(max(final or parsed)) if parsed else None
+    texts = list(versions)
+    final = [text for text in texts if not parse_version(text).prerelease]
+    return max(final or texts, key=parse_version, default=None)

@@ -26,3 +26,9 @@ def eventually_sync(holds: Callable[[], bool], within: float = 5.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"still not so after {within} s")
         time.sleep(0.01)
+
+
+async def settle() -> None:
+    """Let everything run that can run without time passing."""
+    for _ in range(20):  # steps of the longest chain of tasks that wake each other in a test
+        await asyncio.sleep(0)

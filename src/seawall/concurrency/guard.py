@@ -149,7 +149,7 @@ class Guard:
                     number=number,
                     idempotent=idempotent,
                     deadline=deadline,
-                    elsewhere=_has_another(target, tuple(tried)),
+                    elsewhere=self._has_another(target, tuple(tried)),
                 )
                 wait = self._wait_after(last, error)
                 if wait is None:
@@ -242,9 +242,13 @@ class Guard:
             if fact is not None:
                 self._observe(fact)
 
-
-def _has_another(target: Callable[[Sequence[K]], Target[K]], tried: Sequence[K]) -> bool:
-    try:
-        return target(tried).key not in tried
-    except NotSent:
-        return False
+    def _has_another(self, target: Callable[[Sequence[K]], Target[K]], tried: Sequence[K]) -> bool:
+        """Whether the next try would be admitted by somebody that was not asked yet."""
+        try:
+            following = target(tried)
+        except NotSent:
+            return False
+        now = self._clock.now()
+        return following.key not in tried and not any(
+            breaker.retry_after(now) for breaker in following.breakers
+        )

@@ -36,6 +36,7 @@ class Stop(Enum):
     FINAL = "the error is final"
     NOT_IDEMPOTENT = "it may have happened, and it is not idempotent"
     ATTEMPTS = "all tries are used"
+    OPEN = "the breaker is open, and there is nobody else to ask"
     PATIENCE = "the destination asked for a longer pause"
     DEADLINE = "the deadline would pass while waiting"
     BUDGET = "the retry budget is spent"
@@ -56,8 +57,8 @@ class Try:
     number: int  # from 1
     idempotent: bool  # or carries an idempotency key
     deadline: Deadline | None = None
-    # The next try goes to another instance, so the pause that this one's breaker or bulkhead
-    # asks for does not bind it.
+    # The next try can go to another instance, so that this one's breaker and lack of room do
+    # not bind it.
     elsewhere: bool = False
 
 
@@ -83,6 +84,8 @@ def _forbidden(tried: Try, config: RetryConfig) -> Stop | None:
             return Stop.NOT_IDEMPOTENT
     elif not isinstance(tried.error, NotSent):
         return Stop.FINAL
+    elif isinstance(tried.error, BreakerOpen) and not tried.elsewhere:
+        return Stop.OPEN  # waiting for it would undo what a breaker is for: to fail at once
     return Stop.ATTEMPTS if tried.number >= config.attempts else None
 
 

@@ -50,7 +50,7 @@ def verdict(
         (NotSent("refused"), False, True),
         (NotSent("refused"), True, True),
         (NoInstance("none"), False, True),
-        (BreakerOpen("open"), False, True),
+        (BreakerOpen("open"), False, Stop.OPEN),
         (OutcomeUnknown("reset"), True, True),
         (OutcomeUnknown("reset"), False, Stop.NOT_IDEMPOTENT),
         (DeadlineExceeded("late"), False, Stop.NOT_IDEMPOTENT),
@@ -93,14 +93,16 @@ def test_a_retry_after_beyond_our_patience_is_for_the_caller() -> None:
     assert verdict(RateLimited("429", retry_after=6.0), config=config) == Again(6.0)
 
 
-@pytest.mark.parametrize(
-    "error", [BreakerOpen("open", retry_after=60), Full("full", retry_after=60)]
-)
+@pytest.mark.parametrize("error", [BreakerOpen("x", retry_after=60), Full("x", retry_after=60)])
 def test_another_instance_is_not_bound_by_this_ones_breaker(error: NotSent) -> None:
     found = verdict(error, elsewhere=True)
     assert isinstance(found, Again)
     assert found.wait < 1
-    assert verdict(error, elsewhere=False) is Stop.PATIENCE
+
+
+def test_an_open_breaker_is_not_waited_for() -> None:
+    assert verdict(BreakerOpen("open", retry_after=0.1)) is Stop.OPEN
+    assert verdict(Full("full", retry_after=0.1)) == Again(0.1)
 
 
 def test_another_instance_is_bound_by_the_limit_of_all() -> None:
