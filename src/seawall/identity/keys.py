@@ -5,13 +5,15 @@ can neither bring its own key nor turn a public key into a shared secret (RFC 87
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from joserfc import jwk
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jws import JWSRegistry
 
 from seawall.errors import Misconfigured
@@ -107,10 +109,8 @@ class LocalKeys:
 
 def key_from_jwk(member: Mapping[str, Any]) -> VerifyKey:
     """Read one JSON Web Key. Raises `Misconfigured` for what cannot check a signature safely."""
-    try:
+    with _imported("JSON Web Key"):
         key = jwk.import_key(dict(member))
-    except (JoseError, ValueError, TypeError, KeyError) as exc:
-        raise Misconfigured(f"this is no JSON Web Key: {exc}") from exc
     if member.get("use", "sig") != "sig":
         raise Misconfigured("this key is not for signatures")
     kid = member.get("kid")
@@ -133,7 +133,20 @@ def key_from_secret(
 ) -> VerifyKey:
     """A secret shared with the issuer; at least as long as the hash (RFC 7518, 3.2)."""
     raw = secret.encode() if isinstance(secret, str) else secret
-    return _fixed(jwk.OctKey.import_key(raw), kid, algorithm)
+    with _imported("shared secret"):
+        key = jwk.OctKey.import_key(raw)
+    return _fixed(key, kid, algorithm)
+
+
+@contextmanager
+def _imported(kind: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            # It warns of weak keys, which `_strong` refuses.
+            warnings.simplefilter("ignore", SecurityWarning)
+            yield
+    except (JoseError, ValueError, TypeError, KeyError) as exc:
+        raise Misconfigured(f"this is no {kind}: {exc}") from exc
 
 
 def _fixed(key: jwk.Key, kid: str | None, declared: object) -> VerifyKey:

@@ -228,10 +228,9 @@ def _scopes(said: dict[str, Any]) -> tuple[str, ...]:
     several = value.split(" ") if isinstance(value, str) else value
     if not isinstance(several, list) or len(several) > MAX_SCOPES:
         raise Malformed("scope is no list of words")
-    words = {word for word in several if word != ""}
-    if not all(isinstance(word, str) and _is_scope(word) for word in words):
+    if not all(isinstance(word, str) and _is_scope(word) for word in several):
         raise Malformed("scope is no list of words")
-    return tuple(sorted(words))
+    return tuple(sorted(set(several) - {""}))
 
 
 def _is_scope(word: str) -> bool:
