@@ -1,0 +1,1 @@
+"""Services: FastAPI applications that are found, balanced, observed and stopped with care."""

@@ -1,0 +1,303 @@
+"""A service's own database: SQLAlchemy's asyncio engine with a bounded pool and honest errors.
+
+SQLite unless a URL says otherwise. There, a transaction takes the write lock when it begins
+(BEGIN IMMEDIATE): one that reads first and writes later could otherwise not be retried by
+SQLite, and fails with "database is locked" at a random statement. Writers of one process wait
+for each other here, in order, instead of polling the file.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Depends
+from sqlalchemy import MetaData, event, exc, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from seawall.errors import Full, Misconfigured, OutcomeUnknown, Unavailable
+from seawall.service import context
+
+Transaction = AsyncSession
+
+# How long SQLite lets a writer of another process finish. Longer than any transaction should
+# take, shorter than the usual timeout of a call.
+LOCK_TIMEOUT = 1.5  # seconds
+
+# Servers, proxies and NATs drop connections that are very old or idle; renewed before that.
+_RECYCLE = 1800.0  # seconds
+
+_BEGIN = "seawall_begin"  # execution option: the statement that begins a SQLite transaction
+
+_JOINED: ContextVar[dict[int, AsyncSession] | None] = ContextVar("seawall_tx", default=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolSize:
+    """How many connections; raises `Misconfigured`."""
+
+    min_size: int = 2  # opened at start
+    max_size: int = 10  # all replicas together must stay below the server's limit
+    acquire_timeout: float = 1.0  # seconds to wait for a free one, then 503
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_size <= self.max_size or self.max_size < 1:
+            raise Misconfigured(f"0 <= min_size <= max_size, not {self.min_size}, {self.max_size}")
+        if self.acquire_timeout <= 0:
+            raise Misconfigured(f"acquire_timeout is above 0 s, not {self.acquire_timeout}")
+
+
+class Database:
+    """Opened when the service starts, closed when it stops."""
+
+    def __init__(
+        self, name: str, url: str | None, size: PoolSize, metadata: MetaData | None = None
+    ) -> None:
+        self._name = name
+        self._url = url
+        self._size = size
+        self._metadata = [metadata] if metadata is not None else []
+        self._engine: AsyncEngine | None = None
+        self._writer: asyncio.Lock | None = None
+        self._sqlite = True
+
+    def add_tables(self, metadata: MetaData) -> None:
+        """Further tables to create at start; for what keeps its state beside the user's."""
+        if metadata not in self._metadata:
+            self._metadata.append(metadata)
+
+    async def open(self, url: str | None = None) -> None:
+        """Connect and create missing tables. `url`, if given, wins over the declared one.
+
+        Raises `Misconfigured` for a URL that cannot be, `Unavailable` if nobody answers there.
+        """
+        chosen = _normal(url or self._url or f"sqlite+aiosqlite:///./{self._name}.db")
+        self._sqlite = chosen.get_backend_name() == "sqlite"
+        self._writer = asyncio.Lock() if self._sqlite else None
+        self._engine = _engine(chosen, self._size)
+        with _translated(self._where):
+            await self._create_tables()
+            await self._warm_up()
+
+    async def close(self) -> None:
+        """Calling it twice is fine."""
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.dispose()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine, for what has no place here. Raises `Misconfigured` before start."""
+        if self._engine is None:
+            raise Misconfigured(
+                f"the database of {self._name} is not open", fix="it opens when the service starts"
+            )
+        return self._engine
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A unit of work: committed when the block ends, rolled back when it raises.
+
+        Inside a message handler that takes `tx`, and inside an idempotent route, it joins the
+        transaction already open, so that all of it commits together.
+
+        Raises `Full` if no connection is free in time, `Unavailable` if the database is locked
+        or gone (nothing was written), and `OutcomeUnknown` if it went while committing.
+        """
+        joined = (_JOINED.get() or {}).get(id(self))
+        if joined is not None:
+            yield joined
+            return
+        async with self._turn(), self._session("BEGIN IMMEDIATE") as session:
+            yield session
+            with _translated(self._where, committing=True):
+                await session.commit()
+
+    @asynccontextmanager
+    async def shared_transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction that every `transaction()` within the block joins."""
+        async with self.transaction() as session:
+            before = _JOINED.get() or {}
+            token = _JOINED.set({**before, id(self): session})
+            try:
+                yield session
+            finally:
+                _JOINED.reset(token)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        """A consistent view for reading, which never waits for writers. What is written in it is
+        rolled back."""
+        async with self._session("BEGIN") as session:
+            yield session
+
+    @property
+    def tx(self) -> Any:
+        """FastAPI dependency: `tx: Annotated[Transaction, database.tx]`.
+
+        Committed when the function has returned and before its answer is sent, so that nobody
+        is told of what was not kept. (A plain `Depends` would commit after the answer.)
+        """
+        return Depends(self._for_request, scope="function")
+
+    async def _for_request(self) -> AsyncIterator[Transaction]:
+        async with self.transaction() as session:
+            yield session
+
+    async def check(self) -> None:
+        """Raises if the database does not answer."""
+        async with self.read() as session:
+            with _translated(self._where):
+                await session.execute(text("select 1"))
+
+    @property
+    def _where(self) -> str:
+        return f"the database of {self._name}"
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """On SQLite, one writer at a time."""
+        if self._writer is None:
+            yield
+            return
+        wait = max(self._patience(), LOCK_TIMEOUT)
+        try:
+            async with asyncio.timeout(wait):
+                await self._writer.acquire()
+        except TimeoutError:
+            raise Unavailable(f"{self._where} is busy writing for {wait:.1f} s") from None
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @asynccontextmanager
+    async def _session(self, begin: str) -> AsyncIterator[AsyncSession]:
+        session = AsyncSession(self.engine, expire_on_commit=False)
+        try:
+            with _translated(self._where):
+                async with asyncio.timeout(self._patience() + LOCK_TIMEOUT):
+                    # Taken now, so that a pool that is used up or a database that is gone is
+                    # known before any work is done.
+                    await session.connection(execution_options={_BEGIN: begin})
+            with _translated(self._where):
+                yield session
+        finally:
+            await asyncio.shield(session.close())
+
+    def _patience(self) -> float:
+        remaining = context.current().remaining()
+        patience = self._size.acquire_timeout
+        return patience if remaining is None else min(patience, remaining)
+
+    async def _create_tables(self) -> None:
+        async with self.engine.connect() as connection:
+            connection = await connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+            async with connection.begin():
+                await self._alone(connection)
+                for metadata in self._metadata:
+                    await connection.run_sync(metadata.create_all)
+
+    async def _alone(self, connection: AsyncConnection) -> None:
+        """Replicas start together; without this two of them create the same table."""
+        if connection.dialect.name == "postgresql":
+            lock = int.from_bytes(b"seawall", "big") >> 1
+            await connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": lock})
+
+    async def _warm_up(self) -> None:
+        opened = [await self.engine.connect() for _ in range(self._size.min_size)]
+        for connection in opened:
+            await connection.close()
+
+    def __repr__(self) -> str:
+        where = "closed" if self._engine is None else self._engine.url.render_as_string()
+        return f"<Database {self._name} {where}>"
+
+
+def _normal(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise Misconfigured(
+            "the database's URL cannot be read",
+            fix="sqlite:///file.db or postgresql://user@host/db",
+        ) from error
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg"}
+    drivers["postgresql"] = "postgresql+asyncpg"
+    return parsed.set(drivername=drivers.get(parsed.drivername, parsed.drivername))
+
+
+def _engine(url: URL, size: PoolSize) -> AsyncEngine:
+    in_memory = url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+    pool: dict[str, Any] = (
+        {}  # SQLAlchemy keeps the one connection that holds the data
+        if in_memory
+        else {
+            "poolclass": AsyncAdaptedQueuePool,
+            "pool_size": size.max_size,  # kept open: opening costs 5 times a query
+            "max_overflow": 0,
+            "pool_timeout": size.acquire_timeout,
+            "pool_recycle": _RECYCLE,
+            "pool_use_lifo": True,
+        }
+    )
+    if url.get_backend_name() == "postgresql":
+        pool |= {"pool_pre_ping": True, "connect_args": {"timeout": 5.0}}
+    try:
+        engine = create_async_engine(url, **pool)
+    except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise Misconfigured(
+            f"no driver for the database URL {url.drivername}: {error}",
+            fix="pip install 'seawall[postgres]' for PostgreSQL",
+        ) from error
+    if url.get_backend_name() == "sqlite":
+        _prepare_sqlite(engine)
+    return engine
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: DBAPIConnection, record: object) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # committed is on disk
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+@contextmanager
+def _translated(where: str, *, committing: bool = False) -> Iterator[None]:
+    """Errors of the connection become ours; errors of the statement stay SQLAlchemy's."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise Full(f"{where}: no free connection in time") from error
+    except TimeoutError as error:
+        raise Unavailable(f"{where} does not answer in time") from error
+    except (exc.OperationalError, exc.InterfaceError) as error:
+        raise _gone(where, str(error.orig), committing) from error
+    except exc.DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise _gone(where, str(error.orig), committing) from error
+    except OSError as error:
+        raise _gone(where, str(error), committing) from error
+
+
+def _gone(where: str, why: str, committing: bool) -> Exception:
+    if "locked" in why:
+        return Unavailable(f"{where} is locked: {why}")
+    if committing:
+        return OutcomeUnknown(f"{where} went away while committing: {why}")
+    return Unavailable(f"{where} cannot be reached: {why}")

@@ -1,0 +1,402 @@
+"""`Service`: a FastAPI application with a name, a version, and surroundings.
+
+Declaring touches nothing: no socket, no file, no environment. All of that happens when the
+application starts (its ASGI lifespan), and is undone when it stops.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from sqlalchemy import MetaData
+from starlette.types import Lifespan, Receive, Scope, Send
+
+from seawall.errors import Misconfigured
+from seawall.facts import Fanout, Observer
+from seawall.messaging import outbox, tables
+from seawall.messaging.base import Message, Subscription
+from seawall.messaging.consumer import ConsumerConfig
+from seawall.messaging.policy import RetryPolicy
+from seawall.service import answers, context, publishing
+from seawall.service.calls import ClientConfig
+from seawall.service.client import Client
+from seawall.service.database import Database, PoolSize, Transaction
+from seawall.service.edge import Edge
+from seawall.service.events import topic_of
+from seawall.service.handlers import Declared
+from seawall.service.health import Check, Health, Probe
+from seawall.service.life import Declarations, Life
+from seawall.service.observing import Observing
+from seawall.service.probes import Probes
+from seawall.service.routes import Memory, Route
+from seawall.service.routes import metadata as kept_answers
+from seawall.service.settings import Settings
+from seawall.telemetry.metrics import Metrics
+from seawall.topology import Address, InstanceState, parse_version, service_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Larger bodies are uploads, and a route that takes them says so (`max_body_size=`).
+MAX_BODY = 1024 * 1024  # bytes
+
+# One process answers a few thousand requests a second; more than this at once only queue up.
+MAX_IN_FLIGHT = 1000
+
+_KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key with the same body gets the same answer, once carried out.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+WORKERS = "workers"  # the one consumer group of a queue
+
+
+class Service(FastAPI):
+    """A microservice.
+
+        orders = Service("orders", version="1.2.0", needs=["inventory"])
+
+    An ordinary ASGI application: `uvicorn shop.orders:orders` runs it, FastAPI's routes,
+    dependencies and routers work unchanged, and all other arguments are FastAPI's.
+
+    `needs` names the services without which this one cannot do its work: the supervisor starts
+    them first, and the dashboard draws them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "0.1.0",
+        needs: tuple[str, ...] | list[str] = (),
+        max_in_flight: int = MAX_IN_FLIGHT,
+        compress: bool = True,
+        settings: Settings | None = None,
+        lifespan: Lifespan[Any] | None = None,
+        **fastapi: Any,
+    ) -> None:
+        self.name = service_name(name)
+        self.needs = tuple(service_name(need) for need in needs)
+        self.max_in_flight = max_in_flight
+        self.compress = compress
+        self.in_flight = 0
+        self.draining = False
+        self.served_by = f"{name}/starting".encode()
+        self.metrics = Metrics(name, str(parse_version(version)))
+        self.observer = Fanout(Observing(name, self.metrics))
+        self.health = Health()
+        self.memory = Memory(name)
+        self.settings = settings
+        self.knows_address = False
+        self._declared = Declarations()
+        self._user_lifespan = lifespan
+        self.life: Life | None = None
+        fastapi.setdefault("title", name)
+        fastapi.setdefault("max_body_size", MAX_BODY)
+        super().__init__(version=version, lifespan=self._live, **fastapi)
+        self.router.route_class = Route
+        answers.install(self)
+        self._edge = Edge(super().__call__, self, Probes(self).by_path, self.metrics.served)
+        self.metrics.readings(
+            "http_server_active_requests",
+            "HTTP requests under way",
+            ("service",),
+            lambda: [((name,), float(self.in_flight))],
+        )
+
+    # declaring
+
+    def database(
+        self,
+        *,
+        url: str | None = None,
+        metadata: MetaData | None = None,
+        min_size: int = 2,
+        max_size: int = 10,
+        acquire_timeout: float = 1.0,
+    ) -> Database:
+        """Declare the service's own database; the environment's URL wins over `url`.
+
+        Without any, a SQLite file `./<service>.db`. Tables of `metadata`, and those of outbox and
+        inbox, are created when the service starts, if they are missing.
+        """
+        if self._declared.database is not None:
+            raise Misconfigured(f"{self.name} has a database already; a service owns one")
+        size = PoolSize(min_size=min_size, max_size=max_size, acquire_timeout=acquire_timeout)
+        database = Database(self.name, url, size, metadata)
+        database.add_tables(tables.metadata)
+        database.add_tables(kept_answers)
+        self._declared.database = self.memory.database = database
+        self.health.add(Check("database", database.check, needed=False, within=1.0))
+        return database
+
+    def client(
+        self,
+        service: str = "",
+        *,
+        version: str = "*",
+        timeout: float = 2.0,
+        url: str | None = None,
+        config: ClientConfig | None = None,
+    ) -> Client:
+        """Declare that this service calls `service`, in a version that `version` allows.
+
+        `timeout` is in seconds for each try. With `url` it calls that address (`http://...`)
+        instead of asking the registry, for services that are not ours.
+        """
+        if not service and url is None:
+            raise Misconfigured("a client needs the name of a service or a url")
+        if config is None:
+            config = ClientConfig(timeout=timeout)
+        client = Client(service or str(url), version=version, url=url, config=config)
+        self._declared.clients.append(client)
+        return client
+
+    def on(
+        self,
+        event: str | type,
+        *,
+        group: str | None = None,
+        concurrency: int = 16,
+        retry: RetryPolicy | None = None,
+        config: ConsumerConfig | None = None,
+    ) -> Callable[[F], F]:
+        """Handle an event: each consumer group gets it once; the group is the service's name if
+        none is given, so replicas share the events.
+
+        The handler is `async def f(event: Model)`, with `tx: Transaction` and
+        `message: Delivery` beside it as wanted. It returns when done, raises `Retry` or
+        `Reject`, or fails, which is retried as `retry` says.
+        """
+        return self._handling(
+            Subscription(topic_of(event), group or self.name), concurrency, retry, config
+        )
+
+    def worker(
+        self,
+        queue: str,
+        *,
+        concurrency: int = 16,
+        retry: RetryPolicy | None = None,
+        config: ConsumerConfig | None = None,
+    ) -> Callable[[F], F]:
+        """Handle the jobs of a queue, each done by one of all workers. Handlers as in `on`."""
+        return self._handling(Subscription(queue, WORKERS), concurrency, retry, config)
+
+    def _handling(
+        self,
+        subscription: Subscription,
+        concurrency: int,
+        retry: RetryPolicy | None,
+        config: ConsumerConfig | None,
+    ) -> Callable[[F], F]:
+        if any(known.subscription == subscription for known in self._declared.handlers):
+            raise Misconfigured(
+                f"{subscription.topic} has a handler in group {subscription.group} already",
+                fix="give the second one a group of its own",
+            )
+
+        def declare(function: F) -> F:
+            self._declared.handlers.append(
+                Declared(
+                    function=function,
+                    subscription=subscription,
+                    config=config or ConsumerConfig(concurrency=concurrency),
+                    retry=retry or RetryPolicy(),
+                )
+            )
+            return function
+
+        return declare
+
+    def on_start(self, hook: F) -> F:
+        """Run `hook()` when the service starts, before it takes messages or requests."""
+        self._declared.start_hooks.append(hook)
+        return hook
+
+    def on_stop(self, hook: F) -> F:
+        """Run `hook()` when the service stops, the last declared first, after the last request."""
+        self._declared.stop_hooks.append(hook)
+        return hook
+
+    def background(self, work: F) -> F:
+        """Run `work()` beside the service for as long as it lives.
+
+        When it fails it is logged and run again after a while; when the service stops it is
+        cancelled.
+        """
+        self._declared.background.append(work)
+        return work
+
+    def check(self, name: str, *, needed: bool = False, within: float = 1.0) -> Callable[[F], F]:
+        """Declare a health check, at most `within` seconds long and asked once a second.
+
+        It passes unless it raises or returns False. Only a `needed` one makes this replica
+        unready: that is for what this replica alone lacks. A shared server that is down belongs
+        on `/health`, since it would make every replica unready at once.
+        """
+
+        def declare(function: F) -> F:
+            probe: Probe = function
+            self.health.add(Check(name, probe, needed=needed, within=within))
+            return function
+
+        return declare
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` every fact of this service's parts."""
+        self.observer.add(observer)
+
+    def post(self, path: str, *, idempotent: bool = False, **options: Any) -> Any:
+        """FastAPI's `post`; with `idempotent=True` an `Idempotency-Key` makes it safe to repeat.
+
+        The handler then runs in one transaction of the service's database, which also keeps the
+        answer: a repetition with the same key gets that answer, and with another body 422. Calls
+        to other services do not belong into such a handler; send them a message.
+        """
+        if not idempotent:
+            return super().post(path, **options)
+        extra = options.setdefault("openapi_extra", {})
+        extra.setdefault("parameters", []).append(_KEY_PARAMETER)
+        declare = super().post(path, **options)
+
+        def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.memory.add(function)
+            return declare(function)
+
+        return remembered
+
+    # doing
+
+    async def publish(
+        self,
+        event: object,
+        data: object = None,
+        *,
+        key: str | None = None,
+        tx: Transaction | None = None,
+        delay: float = 0.0,
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+    ) -> str:
+        """Publish an event: `publish("order.placed", data)` or `publish(OrderPlaced(...))`.
+
+        With `tx` it is published if, and only if, that transaction commits. Without, this
+        returns once the broker has stored it, and raises `Unavailable`, `Full` (not stored) or
+        `OutcomeUnknown`. Events of one `key` stay in order where the broker can. `delay` is in
+        seconds. Returns the message's id.
+        """
+        topic = topic_of(event)
+        value = data if isinstance(event, str) else event
+        message = publishing.message(
+            self.name, topic, value, key=key, headers=headers, message_id=message_id
+        )
+        return await self._put(topic, message, tx, delay)
+
+    async def send(
+        self,
+        queue: str,
+        job: object,
+        *,
+        key: str | None = None,
+        tx: Transaction | None = None,
+        delay: float = 0.0,
+        reply_to: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+    ) -> str:
+        """Put a job into a queue; as `publish`. What the worker returns is published to
+        `reply_to`, if that is given. Returns the message's id."""
+        message = publishing.message(
+            self.name,
+            queue,
+            job,
+            key=key,
+            reply_to=reply_to,
+            headers=headers,
+            message_id=message_id,
+        )
+        return await self._put(queue, message, tx, delay)
+
+    async def _put(self, topic: str, message: Message, tx: Transaction | None, delay: float) -> str:
+        if tx is not None:
+            await outbox.write(tx, topic, message, delay)
+        else:
+            publisher = None if self.life is None else self.life.publisher
+            if publisher is None:
+                raise Misconfigured(
+                    f"{self.name} is not running", fix="publish from a handler or a start hook"
+                )
+            await publisher.publish(topic, message, delay=delay)
+        return message.id
+
+    @property
+    def context(self) -> context.Context:
+        """The request or message being handled: its id, deadline and identity."""
+        return context.current()
+
+    # living
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await self._edge(scope, receive, send)
+
+    @asynccontextmanager
+    async def _live(self, app: FastAPI) -> AsyncIterator[Any]:
+        life = self._new_life()
+        async with self._users(app) as state:
+            await life.start()
+            if not self.knows_address:
+                life.find_address()
+            try:
+                yield state
+            finally:
+                self.draining = True
+                # A server that was told to stop at once cancels us; stopping is bounded.
+                await asyncio.shield(life.stop())
+
+    def _new_life(self) -> Life:
+        self.life = Life(
+            self.name,
+            self.version,
+            self.needs,
+            self._declared,
+            self.settings or Settings.from_environment(),
+            observer=self.observer,
+            in_flight=lambda: self.in_flight,
+        )
+        self.draining = False
+        self.served_by = f"{self.name}/{self.life.instance_id}".encode()
+        return self.life
+
+    def _users(self, app: FastAPI) -> AbstractAsyncContextManager[Any]:
+        return _no_lifespan() if self._user_lifespan is None else self._user_lifespan(app)
+
+    async def listening(self, address: Address) -> None:
+        """Told by whoever opened our socket: we are reached there, and may be registered."""
+        if self.life is not None:
+            await self.life.listening(address)
+
+    def drain(self) -> None:
+        """Begin to leave: not ready any more, no new messages; requests are still answered."""
+        self.draining = True
+        if self.life is not None:
+            self.life.drain()
+
+    @property
+    def instance_state(self) -> InstanceState:
+        return InstanceState.GONE if self.life is None else self.life.state
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name} {self.version} {self.instance_state}>"
+
+
+@asynccontextmanager
+async def _no_lifespan() -> AsyncIterator[None]:
+    yield

@@ -1,0 +1,1 @@
+"""Facts, shown: metrics, logs and traces."""
