@@ -13,13 +13,13 @@ setup: .venv/ready ## the virtual environment, with everything locked
 	@PYTHON=$(PYTHON) scripts/setup
 
 demo: setup ## run the shop under load while its processes are killed; check the books
-	@$(BIN)/python -m examples.shop.demo
+	@PYTHONPATH=examples $(BIN)/python -m shop.demo
 
 up: setup ## start the shop and leave it running
-	@$(BIN)/seawall up --project examples/shop
+	@$(BIN)/seawall --project examples/shop up
 
 down: setup ## stop the shop
-	@$(BIN)/seawall down --project examples/shop
+	@$(BIN)/seawall --project examples/shop down
 
 test: setup ## all tests, against real servers
 	@scripts/servers
