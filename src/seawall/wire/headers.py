@@ -87,7 +87,8 @@ _RESPONSE: Final = {
 _COMMON: Final = (
     b"accept accept-encoding accept-language accept-ranges access-control-allow-origin age "
     b"authorization cache-control content-encoding content-language content-type cookie date dnt "
-    b"etag expires idempotency-key if-modified-since if-none-match last-modified location origin pragma range "
+    b"etag expires idempotency-key if-modified-since if-none-match last-modified location origin "
+    b"pragma range "
     b"referer server sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
     b"sec-fetch-site sec-fetch-user set-cookie user-agent vary www-authenticate "
     b"x-content-type-options x-frame-options x-requested-with"

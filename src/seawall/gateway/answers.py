@@ -1,0 +1,79 @@
+"""Answers that the gateway gives itself: problem+json (RFC 9457), with the reason and the id."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+
+class Flag(StrEnum):
+    """Why a request ended as it did, in the access log; the letters are Envoy's."""
+
+    NONE = "-"
+    NO_ROUTE = "NR"  # no route matches
+    NO_HEALTHY_UPSTREAM = "UH"  # the service has no instance that may be asked
+    UPSTREAM_OVERFLOW = "UO"  # its breaker is open, or too many requests are under way
+    UPSTREAM_FAILED = "UF"  # no connection to an instance
+    UPSTREAM_CLOSED = "UC"  # an instance closed the connection before its answer was whole
+    UPSTREAM_TIMEOUT = "UT"  # no answer within the time
+    UPSTREAM_PROTOCOL = "UPE"  # what an instance sent is not HTTP
+    RETRIES_EXHAUSTED = "URX"  # tried again, and failed each time
+    RATE_LIMITED = "RL"
+    UNAUTHORIZED = "UAEX"  # authentication or authorization said no
+    CLIENT_CLOSED = "DC"  # the client went away first
+    CLIENT_PROTOCOL = "DPE"  # what the client sent is not HTTP that is safe to pass on
+    CLIENT_TIMEOUT = "DT"  # the client sent or took too slowly
+    TOO_LARGE = "PL"  # the body is over the route's limit
+    STREAM_IDLE = "SI"  # nothing came in a stream for too long
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """An answer to give instead of asking a service."""
+
+    status: int
+    flag: Flag
+    detail: str
+    retry_after: float | None = None  # seconds
+    retryable: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    close: bool = False  # and read nothing more
+
+
+SERVER: Final = "gateway"
+
+
+def render(
+    answer: Answer, *, service: str, request_id: str, head_only: bool = False, close: bool = False
+) -> bytes:
+    """The whole answer as bytes."""
+    phrase = HTTPStatus(answer.status).phrase
+    body = json.dumps(
+        {
+            "type": "about:blank",
+            "title": phrase,
+            "status": answer.status,
+            "detail": answer.detail,
+            "instance": f"urn:request:{request_id}",
+            "service": service or SERVER,
+            "reason": answer.flag.value,
+            "retryable": answer.retryable,
+            "trace_id": request_id,
+        }
+    ).encode()
+    lines = [
+        f"HTTP/1.1 {answer.status} {phrase}",
+        "content-type: application/problem+json",
+        f"content-length: {len(body)}",
+        f"x-request-id: {request_id}",
+        *(f"{name}: {value}" for name, value in answer.headers.items()),
+    ]
+    if answer.retry_after is not None:
+        lines.append(f"retry-after: {max(1, math.ceil(answer.retry_after))}")
+    if close or answer.close:
+        lines.append("connection: close")
+    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+    return head if head_only else head + body

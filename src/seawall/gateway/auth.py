@@ -1,0 +1,118 @@
+"""Who is asking: bearer tokens (RFC 6750) and API keys, checked by `seawall.identity`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from seawall.errors import Refused, Unavailable
+from seawall.gateway.answers import Answer, Flag
+from seawall.identity.claims import Claims
+from seawall.wire.http1 import RequestHead
+
+if TYPE_CHECKING:
+    from seawall.gateway.exchange import Exchange
+
+AUTHORIZATION: Final = b"authorization"
+
+
+class Verifier(Protocol):
+    """Whether a credential is to be believed. Never waits."""
+
+    def verify(self, presented: str, now: float) -> Claims:
+        """What it says, at the wall-clock time `now`.
+
+        Raises `Refused` if it is not believed, `Unavailable` if that cannot be said now.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A verifier, and the header field that holds what it verifies.
+
+    In `authorization` the credential is a bearer token; another field holds it bare.
+    """
+
+    verifier: Verifier
+    header: str = "authorization"
+
+
+class Authenticate:
+    """A filter that lets only those pass who are known and have every scope.
+
+    The service hears who it is in `x-identity-*`, which nobody else can set.
+    """
+
+    __slots__ = ("_bearer", "_header", "_keep", "_scopes", "_verify", "_wall")
+
+    def __init__(
+        self,
+        provider: Provider,
+        scopes: tuple[str, ...],
+        keep: bool,
+        wall: Callable[[], float],
+    ) -> None:
+        self._verify: Callable[[str, float], Claims] = provider.verifier.verify
+        self._header: bytes = provider.header.lower().encode()
+        self._bearer: bool = self._header == AUTHORIZATION
+        self._scopes: frozenset[str] = frozenset(scopes)
+        self._keep: bool = keep
+        self._wall: Callable[[], float] = wall
+
+    def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
+        presented = self._presented(exchange.head)
+        if isinstance(presented, Answer):
+            return presented
+        try:
+            claims = self._verify(presented, self._wall())
+        except Refused as refusal:
+            return self._refusal("invalid_token", str(refusal))
+        except Unavailable as unavailable:
+            return Answer(
+                status=503,
+                flag=Flag.UNAUTHORIZED,
+                detail=f"who you are cannot be checked now: {unavailable}",
+                retry_after=unavailable.retry_after or 1.0,
+                retryable=True,
+            )
+        if not self._scopes.issubset(claims.scopes):
+            missing = " ".join(sorted(self._scopes.difference(claims.scopes)))
+            return Answer(
+                status=403,
+                flag=Flag.UNAUTHORIZED,
+                detail=f"the scope {missing} is needed",
+                headers=self._challenge(f'error="insufficient_scope", scope="{missing}"'),
+            )
+        if not self._keep:
+            exchange.head.remove(self._header)
+        exchange.identify(claims)
+        return None
+
+    def _presented(self, head: RequestHead) -> str | Answer:
+        values = head.values(self._header)
+        if not values:
+            return self._refusal("", "a credential is needed")
+        if len(values) > 1 or (self._bearer and b"access_token=" in head.query):
+            return Answer(
+                status=400,
+                flag=Flag.UNAUTHORIZED,
+                detail="more than one credential",
+                headers=self._challenge('error="invalid_request"'),
+            )
+        value = values[0]
+        if self._bearer:
+            scheme, _, value = value.partition(b" ")
+            if scheme.lower() != b"bearer":
+                return self._refusal("", "a bearer token is needed")
+        return value.strip(b" ").decode("latin-1")
+
+    def _refusal(self, error: str, detail: str) -> Answer:
+        return Answer(
+            status=401,
+            flag=Flag.UNAUTHORIZED,
+            detail=detail,
+            headers=self._challenge(f'error="{error}"' if error else ""),
+        )
+
+    def _challenge(self, more: str) -> dict[str, str]:
+        scheme = "Bearer" if self._bearer else "ApiKey"
+        return {"www-authenticate": f"{scheme} {more}".strip()}

@@ -1,0 +1,625 @@
+"""One request and its answer: from the head that a client sent to the line in the access log.
+
+An exchange is driven by two connections. The client's tells it of the request's body and of the
+client's fate; the instance's tells it of the answer. It decides: route, filters, instance, again
+or not, and it ends exactly once, in `_end`, whatever happened: what it took on the way (a place
+in a cluster, an endpoint, a breaker's permit) is given back there and in `_leave`, nowhere else.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from seawall.gateway import forwarding
+from seawall.gateway.answers import Answer, Flag, render
+from seawall.gateway.proxy import Plan, Proxy
+from seawall.gateway.timers import NEVER
+from seawall.gateway.upstream import Endpoint, Upstream
+from seawall.identity.claims import Claims
+from seawall.resilience.breaker import Permit
+from seawall.wire.http1 import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from seawall.gateway.connection import Downstream
+
+# Of a request's body, what is kept so that it can be sent again. What is longer is sent once.
+REPLAY: Final = 64 * 1024
+
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110, 9.2.2
+IDEMPOTENCY_KEY: Final = b"idempotency-key"
+
+# What an attempt says about the instance.
+GOOD: Final = 0
+BAD: Final = 1
+NEITHER: Final = 2
+
+# Of a client that left before it got an answer; nginx' number.
+CLIENT_CLOSED: Final = 499
+
+
+class Exchange:
+    """A request under way."""
+
+    __slots__ = (
+        "_held",
+        "_held_size",
+        "_keep",
+        "_permit",
+        "_proxy",
+        "_service_permit",
+        "_tried",
+        "attempt",
+        "body_done",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "deadline",
+        "down",
+        "endpoint",
+        "flag",
+        "head",
+        "identity",
+        "instance",
+        "over",
+        "plan",
+        "request_id",
+        "span_id",
+        "started",
+        "status",
+        "stream",
+        "subject",
+        "told",
+        "trace_id",
+        "trace_tail",
+        "upstream",
+        "waited",
+    )
+
+    def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
+        self._proxy: Proxy = proxy
+        self.down: Downstream = down
+        self.head: RequestHead = head
+        self.started: float = now
+        self.deadline: float = NEVER
+        self.plan: Plan | None = None
+        self.client: str = down.peer
+        self.subject: str = ""
+        self.identity: bytes = b""  # header lines about the caller, for the service
+        self.told: bytes = b""  # header lines for the client, each with its line end
+        ids = proxy.ids.take(48)
+        self.trace_id: str = ids[:32]
+        self.span_id: str = ids[32:]
+        self.trace_tail: str = "-01\r\n"
+        self.request_id: str = self.trace_id
+        self.upstream: Upstream | None = None
+        self.endpoint: Endpoint | None = None
+        self._permit: Permit | None = None
+        self._service_permit: Permit | None = None
+        self._tried: list[Endpoint] = []
+        self.attempt: int = 0
+        self.instance: str = ""
+        self.body_done: bool = True
+        self._held: list[bytes] | None = None
+        self._held_size: int = 0
+        self._keep: bool = True
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
+        self.status: int = 0  # of the answer; 0 = none was begun
+        self.flag: Flag = Flag.NONE
+        self.waited: float = 0.0  # seconds until the answer's head came
+        self.stream: bool = False
+        self.over: bool = False
+
+    # before the service
+
+    def start(self) -> None:
+        """Find the route, ask the filters, and send the request on its way."""
+        proxy, head, now = self._proxy, self.head, self.started
+        proxy.metrics.active_requests += 1
+        if head.boundary or self.down.trusted or proxy.config.trace_sample < 1:
+            refusal = forwarding.cross_boundary(self, proxy)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
+        entry = proxy.routes.find(head)
+        if entry is None:
+            self.refuse(Answer(status=404, flag=Flag.NO_ROUTE, detail="no route matches"))
+            return
+        plan = self.plan = entry.value
+        self.deadline = min(self.deadline, now + plan.total_timeout)
+        for check in plan.filters:
+            answer = check(self, now)
+            if answer is not None:
+                self.refuse(answer)
+                return
+        if head.body and self.down.body_length() > plan.max_body:
+            self.too_large()
+            return
+        cluster = plan.cluster
+        permit = cluster.breaker.admit(now) if cluster.in_flight < cluster.max_requests else None
+        if permit is None:
+            self._overflow(now)
+            return
+        if permit.moved is not None:
+            proxy.observer(permit.moved)
+        self._service_permit = permit
+        cluster.in_flight += 1
+        cluster.budget.deposit(now)
+        self.down.arm(self.deadline)
+        self._attempt(plan, now)
+
+    def identify(self, claims: Claims) -> None:
+        """The caller is known; the service is told in fields that no client can set."""
+        self.subject = claims.subject
+        self.identity = (
+            f"x-identity-subject: {claims.subject}\r\n"
+            f"x-identity-scopes: {' '.join(claims.scopes)}\r\n"
+            f"x-identity-issuer: {claims.issuer}\r\n"
+        ).encode()
+
+    def tell(self, fields: dict[str, str]) -> None:
+        """Add fields to the answer, whoever gives it."""
+        self.told += "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
+
+    def too_large(self) -> None:
+        plan = self.plan
+        limit = 0 if plan is None else plan.max_body
+        self.give_up(
+            Answer(
+                status=413,
+                flag=Flag.TOO_LARGE,
+                detail=f"a body of more than {limit} bytes",
+                close=True,
+            )
+        )
+
+    def _overflow(self, now: float) -> None:
+        plan = self.plan
+        assert plan is not None
+        cluster = plan.cluster
+        if cluster.in_flight < cluster.max_requests:
+            detail = f"the circuit breaker of {cluster.service} is open"
+            retry_after = cluster.breaker.retry_after(now)
+        else:
+            detail = f"{cluster.in_flight} requests to {cluster.service} are under way"
+            retry_after = 1.0
+        self._unavailable(Flag.UPSTREAM_OVERFLOW, detail, retry_after)
+
+    def _unavailable(self, flag: Flag, detail: str, retry_after: float) -> None:
+        self.refuse(
+            Answer(status=503, flag=flag, detail=detail, retry_after=retry_after, retryable=True)
+        )
+
+    # attempts
+
+    def _attempt(self, plan: Plan, now: float) -> None:
+        self.attempt += 1
+        cluster = plan.cluster
+        picked = cluster.pick(now, self._tried)
+        if picked is None:
+            if not cluster.endpoints:
+                self._unavailable(Flag.NO_HEALTHY_UPSTREAM, cluster.why_empty, 1.0)
+            else:
+                waits = [endpoint.breaker.retry_after(now) for endpoint in cluster.endpoints]
+                detail = f"no instance of {cluster.service} can take a request now"
+                self._unavailable(Flag.UPSTREAM_OVERFLOW, detail, min(waits))
+            return
+        endpoint, permit = picked
+        self.endpoint = endpoint
+        self._permit = permit
+        self.instance = endpoint.log_name
+        endpoint.in_flight += 1
+        endpoint.requests += 1
+        # After a failure only a new connection says anything: those kept may all be dead.
+        upstream = endpoint.take() if endpoint not in self._tried else None
+        if upstream is None:
+            endpoint.dial(self, plan.connect_timeout)
+        else:
+            self._send(upstream, now)
+
+    def _send(self, upstream: Upstream, now: float) -> None:
+        self.upstream = upstream
+        data = forwarding.request_bytes(self, now)
+        if self._held is not None:
+            data += b"".join(self._held)
+            if self._held_size > REPLAY:
+                self._held = None
+                self.down.resume_reading()
+        upstream.send(self, self.head.method, data)
+        if self.body_done:
+            self._await_first_byte(now)
+        elif self.head.expects_continue:
+            self.head.expects_continue = False
+            self.down.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _await_first_byte(self, now: float) -> None:
+        plan = self.plan
+        if plan is not None and plan.first_byte_timeout:
+            self.deadline = min(self.deadline, now + plan.first_byte_timeout)
+            self.down.arm(self.deadline)
+
+    def connected(self, upstream: Upstream, attempt: int) -> bool:
+        """A connection that was dialled is here. False if it is not wanted any more."""
+        if self.over or attempt != self.attempt or self.upstream is not None:
+            return False
+        self._send(upstream, self._proxy.now())
+        return True
+
+    def not_connected(self, attempt: int, reason: str) -> None:
+        """Dialling failed: the request was not sent, so trying elsewhere is safe."""
+        if self.over or attempt != self.attempt:
+            return
+        now = self._proxy.now()
+        plan, endpoint = self.plan, self.endpoint
+        assert plan is not None
+        assert endpoint is not None
+        self._leave(BAD, now)
+        self._tried.append(endpoint)
+        elsewhere = any(other not in self._tried for other in plan.cluster.endpoints)
+        self._again(
+            now,
+            Flag.UPSTREAM_FAILED,
+            f"{plan.cluster.service}: {reason}",
+            safe=elsewhere,
+            status=503,
+        )
+
+    def _again(self, now: float, flag: Flag, detail: str, *, safe: bool, status: int) -> None:
+        """Try once more, if that is safe and affordable; or say what went wrong."""
+        plan = self.plan
+        assert plan is not None
+        cluster = plan.cluster
+        if not safe or (self._held is None and self.bytes_in):
+            pass
+        elif self.attempt >= self._proxy.config.upstreams.attempts:
+            flag = Flag.RETRIES_EXHAUSTED
+        elif cluster.budget.withdraw(now):
+            self._proxy.metrics.retried(cluster.service)
+            self._attempt(plan, now)
+            return
+        self.refuse(
+            Answer(
+                status=status,
+                flag=flag,
+                detail=detail,
+                retry_after=1.0 if status == 503 else None,
+                retryable=status == 503,
+            )
+        )
+
+    # the request's body
+
+    def hold(self, piece: bytes) -> None:
+        """Keep a piece that came before there is a connection, or to send it again."""
+        if self._held is None:
+            self._held = []
+        self._held.append(piece)
+        self._held_size += len(piece)
+        self.bytes_in += len(piece)
+
+    def take_body(self, piece: bytes, ended: bool) -> None:
+        """The next piece of the request's body."""
+        self.body_done = ended
+        upstream = self.upstream
+        if upstream is None:
+            self.hold(piece)
+            if self._held_size > REPLAY:
+                self.down.pause_reading()
+            return
+        if self._held is not None or not self.bytes_in:
+            self.hold(piece)
+            if self._held_size > REPLAY:
+                self._held = None
+        else:
+            self.bytes_in += len(piece)
+        upstream.transport.write(piece)
+        if ended and not self.status:
+            self._await_first_byte(self._proxy.now())
+
+    def upstream_full(self) -> None:
+        self.down.pause_reading()
+
+    def upstream_drained(self) -> None:
+        self.down.resume_reading()
+
+    # the answer
+
+    def answered(self, head: ResponseHead, piece: bytes, ended: bool) -> None:
+        """The answer's head is here, and `piece` of its body."""
+        now = self._proxy.now()
+        self.waited = now - self.started
+        self.status = head.status
+        request = self.head
+        lines = [head.status_line, *head.lines]
+        keep = request.keep_alive and self.body_done and not self._proxy.draining
+        if head.body < 0:
+            if request.version_1_1:
+                lines.append(b"transfer-encoding: chunked")
+            else:
+                keep = False
+            self._maybe_stream(head, now)
+        if not keep:
+            lines.append(b"connection: close")
+        self._keep = keep
+        lines.append(b"x-request-id: %b\r\n%b" % (self.request_id.encode(), self.told))
+        lines.append(piece)
+        self.bytes_out += len(piece)
+        self.down.transport.write(b"\r\n".join(lines))
+        if ended:
+            self._complete(now)
+        elif self.down.write_paused:
+            self.client_full()
+
+    def _maybe_stream(self, head: ResponseHead, now: float) -> None:
+        plan = self.plan
+        assert plan is not None
+        if plan.stream or head.is_event_stream():
+            self.stream = True
+            self.deadline = now + plan.stream_idle
+        elif plan.first_byte_timeout:
+            self.deadline = self.started + plan.total_timeout
+        self.down.arm(self.deadline)
+
+    def relayed(self, piece: bytes, ended: bool) -> None:
+        """The next piece of the answer's body."""
+        self.bytes_out += len(piece)
+        if piece:
+            self.down.transport.write(piece)
+        if ended:
+            self._complete(self._proxy.now())
+        elif self.stream:
+            self._touch()
+
+    def hinted(self, head: ResponseHead) -> None:
+        """Early hints (103): passed on to clients that know interim answers."""
+        if self.head.version_1_1:
+            self.down.write(b"\r\n".join([head.status_line, *head.lines, b"\r\n"]))
+
+    def _touch(self) -> None:
+        plan = self.plan
+        assert plan is not None
+        self.deadline = self._proxy.now() + plan.stream_idle
+
+    def _complete(self, now: float) -> None:
+        """The whole answer was passed on."""
+        upstream = self.upstream
+        assert upstream is not None
+        self.upstream = None
+        good = self.status < 500
+        self._leave(GOOD if good else BAD, now)
+        if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
+            upstream.release()
+        else:
+            upstream.close()  # it still has to read a request that it answered already
+        self._end(now, GOOD if good else BAD)
+        self.down.finished(self._keep, now)
+
+    # another protocol
+
+    def upgrade(self) -> bytes:
+        """The protocol that the client may change to, or nothing."""
+        plan, wanted = self.plan, self.head.upgrade
+        return wanted if plan is not None and wanted in plan.upgrades else b""
+
+    def may_switch(self, head: ResponseHead) -> bool:
+        wanted = self.upgrade()
+        return bool(wanted) and head.upgrade == wanted
+
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """The instance speaks the other protocol from here on; so do we all."""
+        now = self._proxy.now()
+        self.waited = now - self.started
+        self.status = head.status
+        self.stream = True
+        lines = [
+            head.status_line,
+            *head.lines,
+            b"connection: upgrade",
+            b"upgrade: " + head.upgrade,
+            b"x-request-id: %b\r\n" % self.request_id.encode(),
+            rest,
+        ]
+        self.bytes_out += len(rest)
+        self.down.write(b"\r\n".join(lines))
+        self._touch()
+        self.down.arm(self.deadline)
+        self.down.tunnel()
+
+    def tunnelled_down(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self.down.write(data)
+        self._touch()
+
+    def tunnelled_up(self, data: bytes) -> None:
+        upstream = self.upstream
+        if upstream is not None:
+            self.bytes_in += len(data)
+            upstream.transport.write(data)
+            self._touch()
+
+    def upstream_ended(self) -> None:
+        """The instance has said its last in the other protocol."""
+        self.down.end_writing()
+        self._cut_short()
+
+    def client_ended(self) -> None:
+        """The client has ended its side, and may still read."""
+        if self.status == 101 and self.upstream is not None:
+            self.upstream.transport.write_eof()
+        self._cut_short()
+
+    def _cut_short(self) -> None:
+        self._keep = False
+        self.deadline = min(self.deadline, self._proxy.now() + self._proxy.edge.half_close)
+        self.down.arm(self.deadline)
+
+    # backpressure from the client
+
+    def client_full(self) -> None:
+        if self.upstream is not None:
+            self.upstream.pause_reading()
+
+    def client_drained(self) -> None:
+        if self.upstream is not None:
+            self.upstream.resume_reading()
+
+    # ends before the end
+
+    def upstream_lost(self, upstream: Upstream) -> None:
+        """The connection broke before the answer was whole."""
+        now = self._proxy.now()
+        self.upstream = None
+        endpoint = self.endpoint
+        if self.status == 101:
+            self._leave(GOOD, now)
+            self._end(now, GOOD)
+            self.down.finished(False, now)
+            return
+        # Servers close connections that idle; when one does so just now, it says nothing about it.
+        self._leave(NEITHER if upstream.served and not self.status else BAD, now)
+        if self.status:
+            self._broken(Flag.UPSTREAM_CLOSED, now, BAD)
+            return
+        if endpoint is not None:
+            self._tried.append(endpoint)
+        self._again(
+            now,
+            Flag.UPSTREAM_CLOSED,
+            "the instance closed the connection before it answered",
+            safe=self.head.method in IDEMPOTENT or self.head.has(IDEMPOTENCY_KEY),
+            status=502,
+        )
+
+    def upstream_misbehaved(self, upstream: Upstream, reason: str) -> None:
+        """What the instance sent is not HTTP; its connection is closed already."""
+        now = self._proxy.now()
+        self.upstream = None
+        self._leave(BAD, now)
+        if self.status:
+            self._broken(Flag.UPSTREAM_PROTOCOL, now, BAD)
+        else:
+            self.refuse(
+                Answer(
+                    status=502,
+                    flag=Flag.UPSTREAM_PROTOCOL,
+                    detail=f"the instance's answer is not HTTP: {reason}",
+                ),
+                BAD,
+            )
+
+    def expired(self, now: float) -> None:
+        """The deadline has passed."""
+        if self.status:
+            self._drop_upstream(now, NEITHER if self.stream else BAD)
+            flag = Flag.STREAM_IDLE if self.stream else Flag.UPSTREAM_TIMEOUT
+            self._broken(flag, now, GOOD if self.stream else BAD)
+        elif not self.body_done:
+            self.give_up(
+                Answer(
+                    status=408,
+                    flag=Flag.CLIENT_TIMEOUT,
+                    detail="the request's body did not come in time",
+                    close=True,
+                )
+            )
+        else:
+            self._drop_upstream(now, BAD)
+            self.refuse(
+                Answer(
+                    status=504,
+                    flag=Flag.UPSTREAM_TIMEOUT,
+                    detail=f"no answer within {now - self.started:.3f} s",
+                    retryable=self.head.method in IDEMPOTENT,
+                ),
+                BAD,
+            )
+
+    def give_up(self, answer: Answer) -> None:
+        """End for a reason that is the client's: an answer, or if one was begun, a broken one."""
+        now = self._proxy.now()
+        self._drop_upstream(now, NEITHER)
+        if self.status:
+            self._broken(answer.flag, now, NEITHER)
+        else:
+            self.refuse(answer, NEITHER)
+
+    def client_gone(self, flag: Flag) -> None:
+        """The client's connection is closed; nobody wants the answer."""
+        if self.over:
+            return
+        now = self._proxy.now()
+        self._drop_upstream(now, GOOD if self.status == 101 else NEITHER)
+        self.flag = flag if self.status != 101 else Flag.NONE
+        if not self.status:
+            self.status = CLIENT_CLOSED
+        self._end(now, NEITHER)
+
+    def _drop_upstream(self, now: float, verdict: int) -> None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+        self._leave(verdict, now)
+
+    def _broken(self, flag: Flag, now: float, verdict: int) -> None:
+        """End an answer that was begun so that the client sees that it is not whole."""
+        self.flag = flag
+        self._end(now, verdict)
+        self.down.abort()
+
+    def refuse(self, answer: Answer, verdict: int | None = None) -> None:
+        """Answer in place of the service, and end."""
+        now = self._proxy.now()
+        if verdict is None:
+            verdict = BAD if answer.status >= 500 and self.attempt else NEITHER
+        self.status = answer.status
+        self.flag = answer.flag
+        plan = self.plan
+        keep = self.head.keep_alive and not self._proxy.draining and not answer.close
+        keep = keep and self.down.can_continue()
+        self.down.write(
+            render(
+                answer,
+                service="" if plan is None else plan.cluster.service,
+                request_id=self.request_id,
+                head_only=self.head.method == b"HEAD",
+                close=not keep,
+            )
+        )
+        self._end(now, verdict)
+        self.down.finished(keep, now)
+
+    def _leave(self, verdict: int, now: float) -> None:
+        """Give the endpoint back, and say how it did."""
+        endpoint, permit, plan = self.endpoint, self._permit, self.plan
+        if endpoint is None or permit is None or plan is None:
+            return
+        self.endpoint = None
+        endpoint.in_flight -= 1
+        if verdict == GOOD:
+            plan.cluster.succeeded(endpoint, permit, now)
+        elif verdict == BAD:
+            plan.cluster.failed(endpoint, permit, now)
+        else:
+            endpoint.breaker.cancelled(permit, now)
+
+    def _end(self, now: float, verdict: int) -> None:
+        self.over = True
+        self._held = None
+        proxy, plan = self._proxy, self.plan
+        metrics = proxy.metrics
+        metrics.active_requests -= 1
+        seconds = now - self.started
+        if plan is None:
+            metrics.unrouted.observe(self.head.method, self.status, seconds)
+        else:
+            plan.metrics.observe(self.head.method, self.status, seconds)
+            permit = self._service_permit
+            if permit is not None:
+                cluster = plan.cluster
+                cluster.in_flight -= 1
+                if verdict == NEITHER:
+                    cluster.breaker.cancelled(permit, now)
+                else:
+                    cluster.settled(permit, verdict == GOOD, now)
+        if self.flag is not Flag.NONE:
+            metrics.flagged(self.flag)
+        if proxy.log.is_on:
+            proxy.log.add(forwarding.log_line(self, proxy, now))

@@ -1,0 +1,162 @@
+"""Texts made of an exchange: the request as the service gets it, and its line in the log.
+
+What a client says about itself (`x-forwarded-*`, `traceparent`, `x-request-id`, `baggage`) counts
+only if the connection comes from a trusted proxy; what is passed on is written here, by us.
+"""
+
+import re
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Final
+
+from seawall.gateway.answers import Answer, Flag
+from seawall.gateway.proxy import Proxy
+from seawall.gateway.routes import rewritten
+from seawall.resilience.deadline import ALLOWANCE, Deadline
+from seawall.wire import headers
+from seawall.wire.http1 import CHUNKED
+from seawall.wire.trace import TraceContext
+
+if TYPE_CHECKING:
+    from seawall.gateway.exchange import Exchange
+
+# How often a request may pass gateways like this one; more is a loop.
+MAX_HOPS: Final = 5
+PSEUDONYM: Final = b"seawall"
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}")
+
+
+def cross_boundary(exchange: "Exchange", proxy: Proxy) -> Answer | None:
+    """Settle what the request says about itself; an answer if it must not go on."""
+    head, now = exchange.head, exchange.started
+    said = head.boundary
+    if proxy.rng.random() >= proxy.config.trace_sample:
+        exchange.trace_tail = "-00\r\n"
+    if said.get(headers.VIA, b"").count(PSEUDONYM) >= MAX_HOPS:
+        return Answer(status=508, flag=Flag.CLIENT_PROTOCOL, detail="the request goes in a circle")
+    if headers.DEADLINE in said:
+        deadline = Deadline.from_header(said[headers.DEADLINE].decode("latin-1"), now)
+        if deadline is not None:
+            exchange.deadline = deadline.at
+            if deadline.expired(now):
+                return Answer(
+                    status=504, flag=Flag.UPSTREAM_TIMEOUT, detail="the deadline has passed"
+                )
+    if exchange.down.trusted:
+        _believe(exchange, proxy, said)
+    return None
+
+
+def _believe(exchange: "Exchange", proxy: Proxy, said: dict[int, bytes]) -> None:
+    forwarded_for = said.get(headers.FORWARDED_FOR, b"").decode("latin-1")
+    exchange.client = proxy.trust.client(forwarded_for) or exchange.client
+    context = TraceContext.parse(
+        said.get(headers.TRACEPARENT, b"").decode("latin-1"),
+        said.get(headers.TRACESTATE, b"").decode("latin-1"),
+    )
+    if context is not None:
+        exchange.trace_id = exchange.request_id = context.trace_id
+        state = f"tracestate: {context.state}\r\n" if context.state else ""
+        exchange.trace_tail = f"{'-01' if context.sampled else '-00'}\r\n{state}"
+    request_id = said.get(headers.REQUEST_ID, b"")
+    if _REQUEST_ID.fullmatch(request_id):
+        exchange.request_id = request_id.decode("ascii")
+
+
+def request_bytes(exchange: "Exchange", now: float) -> bytes:
+    """The request's head as the service gets it."""
+    head, down = exchange.head, exchange.down
+    path = head.path
+    plan = exchange.plan
+    if plan is not None and plan.rewrites:
+        path = rewritten(plan.route, path)
+    remaining = exchange.deadline - now - ALLOWANCE
+    ours = (
+        f"x-request-id: {exchange.request_id}\r\n"
+        f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}{exchange.trace_tail}"
+        f"x-deadline-ms: {max(0, int(min(remaining, 3600.0) * 1000))}\r\n"
+    ).encode()
+    lines = [b"%b %b%b HTTP/1.1" % (head.method, path, head.query)]
+    lines += head.lines
+    if down.trusted:
+        lines.append(_forwarded(exchange))
+    else:
+        lines.append(down.forwarded)
+    if exchange.identity or head.body == CHUNKED or head.upgrade or not head.authority:
+        ours += _more(exchange)
+    lines.append(b"x-forwarded-host: %b\r\n%b\r\n" % (head.authority, ours))
+    return b"\r\n".join(lines)
+
+
+def _more(exchange: "Exchange") -> bytes:
+    """Lines that only some requests have."""
+    head = exchange.head
+    more = exchange.identity
+    if head.body == CHUNKED:
+        more += b"transfer-encoding: chunked\r\n"
+    if upgrade := exchange.upgrade():
+        more += b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade
+    if not head.authority:  # HTTP/1.0 knows no Host, the service's server insists on one
+        plan = exchange.plan
+        more += b"host: %b\r\n" % (b"" if plan is None else plan.cluster.service.encode())
+    return more
+
+
+def forwarded(peer: str) -> bytes:
+    """Where a connection comes from, as the service hears it."""
+    return (
+        f"x-forwarded-for: {peer}\r\nx-forwarded-proto: http\r\nvia: 1.1 {PSEUDONYM.decode()}"
+    ).encode()
+
+
+def _forwarded(exchange: "Exchange") -> bytes:
+    """The same behind a trusted proxy: its word, and our hop added."""
+    said = exchange.head.boundary
+    peer = exchange.down.peer.encode()
+    for_ = said.get(headers.FORWARDED_FOR)
+    via = said.get(headers.VIA)
+    proto = said.get(headers.FORWARDED_PROTO, b"http").lower()
+    lines = [
+        b"x-forwarded-for: " + (peer if for_ is None else for_ + b", " + peer),
+        b"x-forwarded-proto: " + (proto if proto in (b"http", b"https") else b"http"),
+        b"via: " + (b"" if via is None else via + b", ") + b"1.1 " + PSEUDONYM,
+    ]
+    if headers.BAGGAGE in said:
+        lines.append(b"baggage: " + said[headers.BAGGAGE])
+    return b"\r\n".join(lines)
+
+
+_LINE: Final = (
+    '{"timestamp":"%s","event.name":"access","gateway":"%s","method":"%s","path":"%s",'
+    '"route":%s,"service":"%s","instance":"%s","status":%d,"flags":"%s","duration_ms":%.3f,'
+    '"upstream_ms":%.3f,"bytes_in":%d,"bytes_out":%d,"attempts":%d,"client":"%s",'
+    '"subject":%s,"request_id":"%s","trace_id":"%s"}\n'
+)
+
+
+def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
+    """One JSON object. The query is left out: it is where secrets are."""
+    head, plan = exchange.head, exchange.plan
+    subject = exchange.subject
+    # Path and method hold nothing that JSON would escape: the scanner let no quote,
+    # backslash or control character pass. Labels and subjects may.
+    return _LINE % (
+        proxy.log.stamp.text(now),
+        proxy.config.name,
+        head.method.decode("latin-1"),
+        head.path.decode("latin-1"),
+        '""' if plan is None else plan.log_label,
+        "" if plan is None else plan.cluster.service,
+        exchange.instance,
+        exchange.status,
+        exchange.flag._value_,
+        (now - exchange.started) * 1000,
+        exchange.waited * 1000,
+        exchange.bytes_in,
+        exchange.bytes_out,
+        exchange.attempt,
+        exchange.client,
+        encode_basestring_ascii(subject) if subject else '""',
+        exchange.request_id,
+        exchange.trace_id,
+    )

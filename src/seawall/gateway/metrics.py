@@ -1,0 +1,171 @@
+"""What the gateway counts, and Prometheus' text of it. Names are OpenTelemetry's.
+
+Plain integers: a request costs a look-up and three additions. Labels are bounded: routes by the
+configuration, methods and statuses by the protocol and, against upstreams that answer with every
+number there is, by MAX_SERIES.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+# The boundaries that OpenTelemetry's semantic conventions give for HTTP durations.
+BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+MAX_SERIES: Final = 100  # of one route
+OTHER: Final = (b"__other__", 0)
+
+_DURATION: Final = "http_server_request_duration_seconds"
+
+
+class Series:
+    """The durations of one kind of request: a histogram."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self) -> None:
+        self.buckets: list[int] = [0] * (len(BOUNDS) + 1)
+        self.total: float = 0.0
+
+
+class RouteMetrics:
+    """The requests of one route, by method and status."""
+
+    __slots__ = ("label", "series", "service")
+
+    def __init__(self, label: str, service: str) -> None:
+        self.label: str = label
+        self.service: str = service
+        self.series: dict[tuple[bytes, int], Series] = {}
+
+    def observe(self, method: bytes, status: int, seconds: float) -> None:
+        series = self.series.get((method, status))
+        if series is None:
+            key = (method, status) if len(self.series) < MAX_SERIES else OTHER
+            series = self.series.setdefault(key, Series())
+        series.total += seconds
+        series.buckets[bisect_left(BOUNDS, seconds)] += 1
+
+
+class Metrics:
+    """Everything that one gateway process counts."""
+
+    __slots__ = (
+        "active_requests",
+        "connections",
+        "connections_refused",
+        "flags",
+        "log_dropped",
+        "retries",
+        "routes",
+        "unrouted",
+    )
+
+    def __init__(self) -> None:
+        self.unrouted: RouteMetrics = RouteMetrics("", "")
+        self.routes: list[RouteMetrics] = []
+        self.flags: dict[str, int] = {}
+        self.active_requests: int = 0
+        self.connections: int = 0
+        self.connections_refused: int = 0
+        self.retries: dict[str, int] = {}
+        self.log_dropped: int = 0
+
+    def route(self, label: str, service: str) -> RouteMetrics:
+        found = RouteMetrics(label, service)
+        self.routes.append(found)
+        return found
+
+    def flagged(self, flag: str) -> None:
+        self.flags[flag] = self.flags.get(flag, 0) + 1
+
+    def retried(self, service: str) -> None:
+        self.retries[service] = self.retries.get(service, 0) + 1
+
+
+def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()) -> str:
+    """Prometheus' text format; `more` are (name, kind, help, labels, value) of other parts."""
+    lines = list(_histograms([*metrics.routes, metrics.unrouted]))
+    own = [
+        *(
+            (
+                "seawall_gateway_flags_total",
+                "counter",
+                "Requests by why they ended as they did.",
+                _labels(flag=flag),
+                float(count),
+            )
+            for flag, count in sorted(metrics.flags.items())
+        ),
+        *(
+            (
+                "seawall_retries_total",
+                "counter",
+                "Requests sent once more.",
+                _labels(service=service),
+                float(count),
+            )
+            for service, count in sorted(metrics.retries.items())
+        ),
+        (
+            "http_server_active_requests",
+            "gauge",
+            "Requests under way.",
+            "",
+            float(metrics.active_requests),
+        ),
+        (
+            "seawall_gateway_connections",
+            "gauge",
+            "Open client connections.",
+            "",
+            float(metrics.connections),
+        ),
+        (
+            "seawall_gateway_connections_refused_total",
+            "counter",
+            "Client connections closed at once because there were too many.",
+            "",
+            float(metrics.connections_refused),
+        ),
+        (
+            "seawall_telemetry_dropped_total",
+            "counter",
+            "Records given up because nobody took them.",
+            _labels(signal="access_log"),
+            float(metrics.log_dropped),
+        ),
+    ]
+    seen = ""
+    for name, kind, help_, labels, value in [*own, *more]:
+        if name != seen:
+            lines += (f"# HELP {name} {help_}", f"# TYPE {name} {kind}")
+            seen = name
+        lines.append(f"{name}{labels} {value:g}")
+    return "\n".join(lines) + "\n"
+
+
+def _histograms(routes: Iterable[RouteMetrics]) -> Iterator[str]:
+    yield f"# HELP {_DURATION} From a request's head to its answer's end."
+    yield f"# TYPE {_DURATION} histogram"
+    for route in routes:
+        for (method, status), series in route.series.items():
+            labels = {
+                "http_request_method": method.decode("ascii", "replace"),
+                "http_response_status_code": str(status),
+                "http_route": route.label,
+                "service": route.service,
+            }
+            count = 0
+            for bound, held in zip((*BOUNDS, "+Inf"), series.buckets, strict=True):
+                count += held
+                yield f"{_DURATION}_bucket{_labels(**labels, le=str(bound))} {count}"
+            yield f"{_DURATION}_sum{_labels(**labels)} {series.total:.6f}"
+            yield f"{_DURATION}_count{_labels(**labels)} {count}"
+
+
+def _labels(**labels: str) -> str:
+    escaped = (
+        (name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
+        for name, value in labels.items()
+    )
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"

@@ -1,0 +1,145 @@
+"""What all connections of one gateway share: routes, clocks, counters. No behaviour of its own."""
+
+import json
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from random import Random
+from typing import Final
+
+from seawall.clock import Clock
+from seawall.facts import Observer
+from seawall.gateway.access import AccessLog
+from seawall.gateway.clusters import Cluster
+from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.filters import Filter
+from seawall.gateway.metrics import Metrics, RouteMetrics
+from seawall.gateway.routes import Routes
+from seawall.gateway.timers import Timed, Wheel
+from seawall.wire.trace import Ids
+
+# Distinct peers whose trust is remembered: those of one rack of load balancers, many times over.
+_MAX_PEERS: Final = 4096
+
+
+class Plan:
+    """A route, with everything that is found out about it before any request."""
+
+    __slots__ = (
+        "cluster",
+        "connect_timeout",
+        "filters",
+        "first_byte_timeout",
+        "log_label",
+        "max_body",
+        "metrics",
+        "rewrites",
+        "route",
+        "stream",
+        "stream_idle",
+        "total_timeout",
+        "upgrades",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        cluster: Cluster,
+        filters: tuple[Filter, ...],
+        metrics: RouteMetrics,
+        max_body: int,
+    ) -> None:
+        self.route: Route = route
+        self.cluster: Cluster = cluster
+        self.filters: tuple[Filter, ...] = filters
+        self.metrics: RouteMetrics = metrics
+        self.log_label: str = json.dumps(route.label)
+        self.max_body: int = max_body if route.max_body is None else route.max_body
+        self.rewrites: bool = route.rewrite is not None
+        self.stream: bool = route.stream
+        self.connect_timeout: float = route.timeouts.connect
+        self.first_byte_timeout: float = route.timeouts.first_byte
+        self.total_timeout: float = route.timeouts.total or float("inf")
+        self.stream_idle: float = route.timeouts.stream_idle or float("inf")
+        self.upgrades: frozenset[bytes] = frozenset(
+            name.lower().encode() for name in route.upgrades
+        )
+
+
+class Trust:
+    """Whose word about the client is believed: proxies of our own in front of us."""
+
+    __slots__ = ("_known", "_networks")
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks = tuple(ip_network(network) for network in networks)
+        self._known: dict[str, bool] = {}
+
+    def trusts(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        known = self._known.get(address)
+        if known is None:
+            if len(self._known) >= _MAX_PEERS:
+                self._known.clear()
+            known = self._known[address] = self._is_inside(address)
+        return known
+
+    def _is_inside(self, address: str) -> bool:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+    def client(self, forwarded_for: str) -> str:
+        """The right-most address that is no proxy of ours; the left-most if all are."""
+        hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
+        for hop in reversed(hops):
+            if not self.trusts(hop):
+                return hop
+        return hops[0] if hops else ""
+
+
+class Proxy:
+    """Shared by every connection of one gateway process."""
+
+    __slots__ = (
+        "config",
+        "connections",
+        "draining",
+        "edge",
+        "ids",
+        "log",
+        "metrics",
+        "now",
+        "observer",
+        "rng",
+        "routes",
+        "trust",
+        "wall",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        wheel: Wheel,
+        clock: Clock,
+        rng: Random,
+        log: AccessLog,
+        observer: Observer,
+    ) -> None:
+        self.config: GatewayConfig = config
+        self.edge = config.edge
+        self.wheel: Wheel = wheel
+        self.now: Callable[[], float] = clock.now
+        self.wall: Callable[[], float] = clock.wall
+        self.rng: Random = rng
+        self.ids: Ids = Ids(rng.randbytes)
+        self.log: AccessLog = log
+        self.metrics: Metrics = Metrics()
+        self.observer: Observer = observer
+        self.trust: Trust = Trust(config.trusted_proxies)
+        self.routes: Routes[Plan]
+        self.draining: bool = False
+        self.connections: set[Timed] = set()

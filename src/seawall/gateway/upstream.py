@@ -1,0 +1,369 @@
+"""Our connections to one instance: kept alive, used last in first out, one exchange at a time.
+
+An `Upstream` finds where an answer ends and hands it on piece by piece; what an answer means is
+the exchange's business. A connection goes back to its endpoint only if both sides agree on where
+the answer ended: after a byte too many, a body cut short or a paused reading it is closed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+from seawall.clock import Clock
+from seawall.concurrency.tasks import Tasks
+from seawall.gateway.config import Upstreams
+from seawall.gateway.timers import NEVER, Timed, Wheel
+from seawall.resilience.breaker import Breaker
+from seawall.topology import Instance
+from seawall.wire.http1 import (
+    CHUNKED,
+    MAX_RESPONSE_HEAD,
+    UNTIL_CLOSE,
+    BadMessage,
+    Chunked,
+    ResponseHead,
+    scan_response,
+)
+
+if TYPE_CHECKING:
+    from seawall.gateway.exchange import Exchange
+
+# Interim answers (1xx) before the one that counts; more is a server that does not stop.
+MAX_INTERIM: Final = 8
+
+# What an Upstream is doing.
+IDLE: Final = 0
+AWAITING: Final = 1  # a request was sent, its answer's head is not here
+RELAYING: Final = 2  # the body comes
+TUNNEL: Final = 3  # both sides speak another protocol
+CLOSED: Final = 4
+NEW: Final = 5  # not connected yet
+
+
+class Endpoint:
+    """One instance as this gateway sees it, and its connections."""
+
+    __slots__ = (
+        "_config",
+        "_dialer",
+        "breaker",
+        "connections",
+        "idle",
+        "in_flight",
+        "instance",
+        "key",
+        "log_name",
+        "requests",
+        "retired",
+        "suspect",
+        "weight",
+    )
+
+    def __init__(self, instance: Instance, config: Upstreams, dialer: "Dialer") -> None:
+        self._config: Upstreams = config
+        self._dialer: Dialer = dialer
+        self.instance: Instance = instance
+        self.key: str = f"{instance.service}/{instance.instance_id}/{instance.incarnation}"
+        self.log_name: str = instance.instance_id
+        self.breaker: Breaker = Breaker(config.instance_breaker, self.key)
+        self.weight: int = instance.weight
+        self.idle: list[Upstream] = []
+        self.connections: int = 0  # open or being opened
+        self.in_flight: int = 0  # exchanges under way
+        self.requests: int = 0  # ever sent
+        self.suspect: bool = False  # failed since it last succeeded
+        self.retired: bool = False  # not in the view any more
+
+    def is_full(self) -> bool:
+        return self.in_flight >= self._config.max_connections
+
+    def take(self) -> "Upstream | None":
+        """An open connection, or None: then `dial` one."""
+        while self.idle:
+            upstream = self.idle.pop()
+            if upstream.state == IDLE:
+                return upstream
+        return None
+
+    def dial(self, exchange: "Exchange", within: float) -> None:
+        """Open a connection for `exchange`; it hears `connected` or `not_connected`."""
+        self._dialer.dial(self, exchange, exchange.attempt, within)
+
+    def retire(self) -> None:
+        """The instance is gone, or draining: no new request; what is under way goes on."""
+        self.retired = True
+        for upstream in self.idle:
+            upstream.close()
+        self.idle.clear()
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.key} {self.in_flight} in flight, {len(self.idle)} idle>"
+
+
+class Dialer:
+    """Opens connections in tasks of its own: the one thing on the way that waits."""
+
+    def __init__(self, tasks: Tasks, wheel: Wheel, clock: Clock, config: Upstreams) -> None:
+        self._tasks = tasks
+        self._config = config
+        self.wheel = wheel
+        self.now: Callable[[], float] = clock.now
+
+    @property
+    def idle_timeout(self) -> float:
+        return self._config.idle_timeout
+
+    def dial(self, endpoint: Endpoint, exchange: "Exchange", attempt: int, within: float) -> None:
+        endpoint.connections += 1
+        self._tasks.start(self._dial(endpoint, exchange, attempt, within))
+
+    async def _dial(
+        self, endpoint: Endpoint, exchange: "Exchange", attempt: int, within: float
+    ) -> None:
+        address = endpoint.instance.address
+        upstream = Upstream(endpoint, self)
+        protocol = cast(asyncio.Protocol, upstream)
+        reason = "the connection was closed at once"
+        try:
+            async with asyncio.timeout(within or None):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: protocol, address.host, address.port
+                )
+        except TimeoutError:
+            reason = f"no connection to {address} within {within:g} s"
+        except OSError as exc:
+            reason = f"no connection to {address}: {exc.strerror or exc}"
+        if upstream.state == NEW:
+            endpoint.connections -= 1
+        if upstream.state != IDLE:
+            exchange.not_connected(attempt, reason)
+        elif not exchange.connected(upstream, attempt):
+            upstream.release()  # it is not waited for any more: the next one takes it
+
+
+class Upstream(Timed):
+    """A connection to an instance. Driven by the event loop through duck typing."""
+
+    __slots__ = (
+        "_chunks",
+        "_dialer",
+        "_held",
+        "_interim",
+        "_left",
+        "_method",
+        "_reading_paused",
+        "_rechunk",
+        "endpoint",
+        "exchange",
+        "fit",
+        "served",
+        "state",
+        "transport",
+    )
+
+    def __init__(self, endpoint: Endpoint, dialer: Dialer) -> None:
+        super().__init__()
+        self.endpoint: Endpoint = endpoint
+        self._dialer: Dialer = dialer
+        self.transport: asyncio.Transport
+        self.exchange: Exchange | None = None
+        self.state: int = NEW
+        self.served: int = 0  # requests sent before this one
+        self.fit: bool = True  # may carry another exchange
+        self._method: bytes = b""
+        self._held: bytes = b""
+        self._interim: int = 0
+        self._left: int = 0
+        self._chunks: Chunked | None = None
+        self._rechunk: bool = False
+        self._reading_paused: bool = False
+
+    # the exchange's side
+
+    def send(self, exchange: "Exchange", method: bytes, data: bytes) -> None:
+        """Begin an exchange with `data`: the request's head, and what there is of its body."""
+        self.exchange = exchange
+        self.state = AWAITING
+        self.deadline = NEVER
+        self._method = method
+        self.transport.write(data)
+
+    def release(self) -> None:
+        """The exchange is over on both sides: keep the connection, or close it."""
+        self.exchange = None
+        if self.state == CLOSED:
+            return
+        endpoint = self.endpoint
+        if not self.fit or endpoint.retired or self.state == TUNNEL:
+            self.close()
+            return
+        if self._reading_paused:
+            self.resume_reading()
+        self.state = IDLE
+        self.served += 1
+        endpoint.idle.append(self)
+        deadline = self._dialer.now() + self._dialer.idle_timeout
+        if self.slot >= 0:
+            self.deadline = deadline
+        else:
+            self._dialer.wheel.watch(self, deadline)
+
+    def close(self) -> None:
+        """Close at once; nobody hears of it. Calling it twice is fine."""
+        self.exchange = None
+        self.deadline = NEVER
+        if self.state != CLOSED:
+            self.state = CLOSED
+            self.transport.abort()
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused and self.state != CLOSED:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and self.state != CLOSED:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    # the event loop's side
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.state = IDLE
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        try:
+            if exchange is None:
+                self.close()  # an answer that nobody asked for
+            elif self.state == AWAITING:
+                self._head(exchange, data)
+            elif self.state == RELAYING:
+                piece, ended = self._framed(data)
+                exchange.relayed(piece, ended)
+            elif self.state == TUNNEL:
+                exchange.tunnelled_down(data)
+        except BadMessage as bad:
+            self.close()
+            if exchange is not None:
+                exchange.upstream_misbehaved(self, bad.reason)
+
+    def eof_received(self) -> bool:
+        if self.state == TUNNEL and self.exchange is not None:
+            self.exchange.upstream_ended()
+            return True
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.endpoint.connections -= 1
+        exchange, was = self.exchange, self.state
+        self.exchange = None
+        self.deadline = NEVER
+        self.state = CLOSED
+        if was == IDLE:
+            if self in self.endpoint.idle:
+                self.endpoint.idle.remove(self)
+        elif exchange is not None:
+            if was == RELAYING and self._left == UNTIL_CLOSE and error is None:
+                self.fit = False
+                exchange.relayed(b"0\r\n\r\n" if self._rechunk else b"", True)
+            else:
+                exchange.upstream_lost(self)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_drained()
+
+    def expire(self, now: float) -> None:
+        if self.state == IDLE:
+            self.endpoint.idle.remove(self)
+            self.close()
+
+    # framing
+
+    def _head(self, exchange: "Exchange", data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(data) > MAX_RESPONSE_HEAD:
+                raise BadMessage(502, f"a head of more than {MAX_RESPONSE_HEAD} bytes")
+            self._held = data
+            return
+        head = scan_response(data, end, self._method)
+        rest = data[end:]
+        if head.status < 200:
+            self._interim_head(exchange, head, rest)
+            return
+        self.state = RELAYING
+        if not head.keep_alive:
+            self.fit = False
+        body = head.body
+        ended = False
+        if body >= 0:
+            self._left = body - len(rest)
+            if self._left <= 0:
+                ended = True
+                if self._left < 0:
+                    self.fit = False
+                    rest = rest[:body]
+        else:
+            self._begin_unknown_length(exchange, body)
+            if rest or body == CHUNKED:
+                rest, ended = self._framed(rest)
+        exchange.answered(head, rest, ended)
+
+    def _begin_unknown_length(self, exchange: "Exchange", body: int) -> None:
+        self._left = body
+        client_1_1 = exchange.head.version_1_1
+        if body == CHUNKED:
+            self._chunks = Chunked(unwrap=not client_1_1)
+        else:
+            self.fit = False
+            self._rechunk = client_1_1
+
+    def _framed(self, data: bytes) -> tuple[bytes, bool]:
+        """What of `data` belongs to the body, as it is passed on, and whether the body ended."""
+        left = self._left
+        if left >= 0:
+            left -= len(data)
+            if left > 0:
+                self._left = left
+                return data, False
+            if left < 0:
+                self.fit = False
+                data = data[:left]
+            self._left = 0
+            return data, True
+        if left == UNTIL_CLOSE:
+            return (b"%x\r\n%b\r\n" % (len(data), data) if self._rechunk else data), False
+        chunks = self._chunks
+        assert chunks is not None
+        data = chunks.feed(data)
+        if chunks.done:
+            self._chunks = None
+            if chunks.surplus:
+                self.fit = False
+        return data, chunks.done
+
+    def _interim_head(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+        if head.status == 101:
+            if not exchange.may_switch(head):
+                raise BadMessage(502, "101 without being asked")
+            self.state = TUNNEL
+            self.fit = False
+            exchange.switched(head, rest)
+            return
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise BadMessage(502, f"more than {MAX_INTERIM} interim answers")
+        if head.status == 103:
+            exchange.hinted(head)
+        if rest:
+            self._head(exchange, rest)
