@@ -269,12 +269,20 @@ async def test_an_instance_that_comes_is_found_by_the_next_try() -> None:
     assert await stage.guard.run(stage.call, target, idempotent=False) == "answer"
 
 
+async def test_where_there_is_nobody_that_is_said() -> None:
+    stage = Stage(instances=())
+    with pytest.raises(NoInstance):
+        await stage.run()
+    assert stage.asked == []
+
+
 async def test_time_that_ran_out_between_two_tries_is_said() -> None:
     stage = Stage([NotSent("busy", retry_after=1.0)])
-    waited = itertools.count()
+    looks = []
 
     def target(tried: Sequence[str]) -> Target[str]:
-        if tried and next(waited):
+        looks.append(tried)
+        if len(looks) == 3:  # after the first try, and the look for another instance
             stage.clock.advance(10)  # finding out where to go took too long
         return stage.target(tried)
 

@@ -50,7 +50,7 @@ def test_what_comes_late_changes_nothing() -> None:
 
 def test_on_probation_one_failure_is_enough_and_it_lasts_longer_each_time() -> None:
     outliers = Outliers()
-    now, lengths = 0.0, []
+    now, lengths = 0.0, list[float]()
     for _ in range(6):
         fact = eject(outliers, "a", now) if not lengths else outliers.failed("a", now)
         assert fact is not None
