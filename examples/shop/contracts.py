@@ -24,11 +24,7 @@ class Line(Contract):
     quantity: int = Field(ge=1, le=100)
 
 
-# catalog answers
-
-
-class Prices(Contract):
-    cents: dict[str, int]  # by SKU; those that do not exist are missing
+# answers
 
 
 class Suggestions(Contract):
@@ -75,8 +71,18 @@ class ChargeState(Contract):
 
 
 class UserRegistered(Contract):
+    """Topic `user.registered`."""
+
     user_id: str
     email: str
+
+
+class ProductPriced(Contract):
+    """Topic `product.priced`. Of two for one product the greater `revision` is the newer."""
+
+    sku: Sku
+    cents: int
+    revision: int
 
 
 class OrderMoved(Contract):
@@ -90,7 +96,7 @@ class OrderMoved(Contract):
 
 
 class OrderEnded(Contract):
-    """Topics `order.confirmed` and `order.cancelled`."""
+    """Topics `order.completed` and `order.cancelled`."""
 
     order_id: OrderId
     customer: str

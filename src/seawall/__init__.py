@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from seawall.messaging.outcomes import Reject as Reject
     from seawall.messaging.outcomes import Retry as Retry
     from seawall.messaging.policy import RetryPolicy as RetryPolicy
+    from seawall.sagas.engine import Flow as Flow
+    from seawall.sagas.engine import SagaMoved as SagaMoved
+    from seawall.sagas.saga import Saga as Saga
+    from seawall.sagas.saga import Step as Step
     from seawall.service.client import Client as Client
     from seawall.service.context import Caller as Caller
     from seawall.service.context import Context as Context
@@ -45,6 +49,8 @@ _HOME = {
     "Delivery": "seawall.messaging.base",
     **dict.fromkeys(("Reject", "Retry"), "seawall.messaging.outcomes"),
     "RetryPolicy": "seawall.messaging.policy",
+    **dict.fromkeys(("Flow", "SagaMoved"), "seawall.sagas.engine"),
+    **dict.fromkeys(("Saga", "Step"), "seawall.sagas.saga"),
     "Client": "seawall.service.client",
     **dict.fromkeys(("Caller", "Context", "Identity", "requires"), "seawall.service.context"),
     **dict.fromkeys(("Database", "Transaction"), "seawall.service.database"),

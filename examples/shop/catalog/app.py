@@ -1,11 +1,11 @@
 """The catalog: what there is and what it costs.
 
 A product's page asks `recommendations` what goes with it. When that service is slow or gone, the
-page shows bestsellers and says so: somebody else's failure does not become ours.
+page shows bestsellers and says so: somebody else's failure does not become ours. Prices are told
+as events, so that nobody has to ask for them while taking an order.
 """
 
 from contextlib import suppress
-from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import HTTPException, Query
@@ -13,9 +13,8 @@ from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from seawall.errors import SeawallError
-from seawall.service.service import Service
-from shop.contracts import Prices, Sku, Suggestions
+from seawall import Service
+from shop.contracts import ProductPriced, Sku, Suggestions
 
 service = Service("catalog", version="1.0.0", needs=["recommendations"])
 recommendations = service.client("recommendations", version="^1", timeout=0.3)
@@ -31,6 +30,7 @@ class Product(Base):
     sku: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(80))
     cents: Mapped[int]
+    revision: Mapped[int] = mapped_column(default=1)  # grows with each change of the price
 
 
 database = service.database(min_size=1, max_size=10, metadata=Base.metadata)
@@ -51,11 +51,20 @@ BESTSELLERS = ["espresso-beans", "grinder", "mug"]
 @service.on_start
 async def seed() -> None:
     with suppress(IntegrityError):  # another replica did it at the same moment
-        async with database.transaction() as session:
-            known = set(await session.scalars(sa.select(Product.sku)))
+        async with database.transaction() as tx:
+            known = set(await tx.scalars(sa.select(Product.sku)))
             for sku, (name, cents) in SEED.items():
                 if sku not in known:
-                    session.add(Product(sku=sku, name=name, cents=cents))
+                    tx.add(Product(sku=sku, name=name, cents=cents))
+    await tell_prices()
+
+
+async def tell_prices() -> None:
+    """Tell everybody what things cost; at each start, so that whoever is new hears it too."""
+    async with database.transaction() as tx:
+        for row in await tx.scalars(sa.select(Product)):
+            priced = ProductPriced(sku=row.sku, cents=row.cents, revision=row.revision)
+            await service.publish("product.priced", priced, key=row.sku, tx=tx)
 
 
 class ProductPage(BaseModel):
@@ -82,18 +91,13 @@ async def product(sku: Sku) -> ProductDetail:
         row = await session.get(Product, sku)
     if row is None:
         raise HTTPException(404, f"there is no product {sku}")
-    try:
-        answer = await recommendations.get(f"/recommendations/{sku}", returns=Suggestions)
-        recommended, by = answer.skus, "recommendations"
-    except SeawallError:
+    suggestions = await recommendations.get(
+        f"/recommendations/{sku}", returns=Suggestions, fallback=lambda error: None
+    )
+    if suggestions is None:
         recommended, by = [other for other in BESTSELLERS if other != sku], "bestsellers"
+    else:
+        recommended, by = suggestions.skus, "recommendations"
     return ProductDetail(
         sku=row.sku, name=row.name, cents=row.cents, recommended=recommended, recommended_by=by
     )
-
-
-@service.get("/prices", summary="What these cost now; unknown ones are missing")
-async def prices(sku: Annotated[list[Sku], Query(min_length=1, max_length=20)]) -> Prices:
-    async with database.read() as session:
-        rows = await session.scalars(sa.select(Product).where(Product.sku.in_(sku)))
-        return Prices(cents={row.sku: row.cents for row in rows})

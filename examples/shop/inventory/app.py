@@ -6,9 +6,8 @@ import sqlalchemy as sa
 from fastapi import Query
 from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from seawall.service.service import Service
+from seawall import Service, Transaction
 from shop.contracts import Confirm, Release, ReservationState, Reserve
 from shop.inventory.stock import Base, Reservation, Stock, release, reserve, seed, sell
 
@@ -24,19 +23,19 @@ async def open_shop() -> None:
 
 
 @service.worker("inventory.reserve")
-async def on_reserve(command: Reserve, tx: AsyncSession) -> ReservationState:
+async def on_reserve(command: Reserve, tx: Transaction) -> ReservationState:
     state = await reserve(tx, command.order_id, command.lines)
     return ReservationState(order_id=command.order_id, state=state)
 
 
 @service.worker("inventory.release")
-async def on_release(command: Release, tx: AsyncSession) -> ReservationState:
+async def on_release(command: Release, tx: Transaction) -> ReservationState:
     state = await release(tx, command.order_id)
     return ReservationState(order_id=command.order_id, state=state)
 
 
 @service.worker("inventory.confirm")
-async def on_confirm(command: Confirm, tx: AsyncSession) -> ReservationState:
+async def on_confirm(command: Confirm, tx: Transaction) -> ReservationState:
     state = await sell(tx, command.order_id)
     return ReservationState(order_id=command.order_id, state=state)
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from seawall.messaging.outcomes import Reject
+from seawall import Reject
 from shop.contracts import Line
 
 

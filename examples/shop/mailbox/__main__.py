@@ -8,6 +8,7 @@ No Seawall in here: any command that listens on a port is a service.
     GET /readyz
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -47,68 +48,75 @@ class Smtp(Controller):
 
     @property
     def bound_port(self) -> int:
-        assert self.server is not None
+        assert isinstance(self.server, asyncio.Server)
         return int(self.server.sockets[0].getsockname()[1])
 
 
-def pages(mails: Mails, smtp_port: int) -> type[BaseHTTPRequestHandler]:
-    class Pages(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 120  # seconds an idle connection is kept
-
-        def do_GET(self) -> None:  # noqa: N802
-            url = urlsplit(self.path)
-            if url.path in ("/readyz", "/livez"):
-                self._answer(200, b'{"status": "ok"}')
-            elif url.path == "/smtp":
-                self._json({"host": LOOPBACK, "port": smtp_port})
-            elif url.path == "/mails":
-                self._list(parse_qs(url.query))
-            elif url.path.startswith("/mails/"):
-                self._mail(url.path.removeprefix("/mails/"))
-            else:
-                self._problem(404, "no such page")
-
-        def _list(self, query: dict[str, list[str]]) -> None:
-            try:
-                after = int(query.get("after", ["0"])[0])
-                limit = min(1000, int(query.get("limit", ["1000"])[0]))
-            except ValueError:
-                self._problem(422, "after and limit are numbers")
-                return
-            recipient = query.get("recipient", [None])[0]  # type: ignore[list-item]
-            self._json([mail.as_json() for mail in mails.listed(after, limit, recipient)])
-
-        def _mail(self, text: str) -> None:
-            content = mails.content(int(text)) if text.isascii() and text.isdigit() else None
-            if content is None:
-                self._problem(404, "no such mail")
-            else:
-                self._answer(200, content, "message/rfc822")
-
-        def _json(self, value: object) -> None:
-            self._answer(200, json.dumps(value).encode())
-
-        def _problem(self, status: int, detail: str) -> None:
-            body = json.dumps({"type": "about:blank", "status": status, "detail": detail})
-            self._answer(status, body.encode(), "application/problem+json")
-
-        def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Probes and polls are not worth a line each."""
-
-    return Pages
-
-
 class Server(ThreadingHTTPServer):
+    """Shows the mails."""
+
     daemon_threads = True  # an idle connection does not hold the process
     request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], mails: Mails, smtp_port: int) -> None:
+        super().__init__(address, Pages)
+        self.mails = mails
+        self.smtp_port = smtp_port
+
+
+class Pages(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = 120  # seconds an idle connection is kept
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path in ("/readyz", "/livez"):
+            self._answer(200, b'{"status": "ok"}')
+        elif url.path == "/smtp":
+            self._json({"host": LOOPBACK, "port": self.server.smtp_port})
+        elif url.path == "/mails":
+            self._list(parse_qs(url.query))
+        elif url.path.startswith("/mails/"):
+            self._mail(url.path.removeprefix("/mails/"))
+        else:
+            self._problem(404, "no such page")
+
+    def _list(self, query: dict[str, list[str]]) -> None:
+        try:
+            after = int(query.get("after", ["0"])[0])
+            limit = min(1000, int(query.get("limit", ["1000"])[0]))
+        except ValueError:
+            self._problem(422, "after and limit are numbers")
+            return
+        recipient = query["recipient"][0] if "recipient" in query else None
+        found = self.server.mails.listed(after, limit, recipient)
+        self._json([mail.as_json() for mail in found])
+
+    def _mail(self, text: str) -> None:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+        content = self.server.mails.content(number)
+        if content is None:
+            self._problem(404, "no such mail")
+        else:
+            self._answer(200, content, "message/rfc822")
+
+    def _json(self, value: object) -> None:
+        self._answer(200, json.dumps(value).encode())
+
+    def _problem(self, status: int, detail: str) -> None:
+        body = json.dumps({"type": "about:blank", "status": status, "detail": detail})
+        self._answer(status, body.encode(), "application/problem+json")
+
+    def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Probes and polls are not worth a line each."""
 
 
 def main() -> None:
@@ -121,7 +129,7 @@ def main() -> None:
     )
     smtp.start()
     host = os.environ.get("HOST", LOOPBACK)
-    http = Server((host, int(os.environ.get("PORT", "8025"))), pages(mails, smtp.bound_port))
+    http = Server((host, int(os.environ.get("PORT", "8025"))), mails, smtp.bound_port)
 
     def stop(*_: object) -> None:
         # In a thread, since shutdown waits for the loop that this handler interrupts.

@@ -4,7 +4,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass
 from email import message_from_bytes
-from email.policy import default as DEFAULT_POLICY
+from email.policy import default
 from pathlib import Path
 
 # A development mailbox is no archive: when there are more, the oldest files go.
@@ -82,7 +82,7 @@ class Mails:
 
 
 def _read(number: int, content: bytes) -> Mail:
-    head = message_from_bytes(content, policy=DEFAULT_POLICY)
+    head = message_from_bytes(content, policy=default)
     return Mail(
         number=number,
         message_id=str(head.get("Message-ID", "")).strip(),

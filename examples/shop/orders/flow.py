@@ -7,12 +7,13 @@ over, and is never taken back.
 
 from pydantic import BaseModel
 
-from seawall.sagas.saga import Saga, Step
+from seawall import Saga, Step
 from shop.contracts import Charge, Confirm, Line, Refund, Release, Reserve
 
 
 class OrderData(BaseModel):
     order_id: str
+    customer: str
     lines: list[Line]
     cents: int
     card: str  # a real shop holds a token of its card processor here

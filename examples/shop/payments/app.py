@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from fastapi import Query
 from pydantic import BaseModel
 
-from seawall.messaging.outcomes import Reject
-from seawall.service.service import Service
+from seawall import Reject, Service
 from shop.contracts import Charge, ChargeState, Refund
 from shop.payments.processor import Base, Entry, Processor, State
 

@@ -15,9 +15,8 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from seawall import Database, NotSent
 from seawall.clock import SYSTEM, Clock
-from seawall.errors import NotSent
-from seawall.service.database import Database
 
 DECLINED = {
     "4000000000000002": "card declined",

@@ -1,6 +1,6 @@
 """Recommendations: no database, no events, and nobody waits for it."""
 
-from seawall.service.service import Service
+from seawall import Service
 from shop.contracts import Sku, Suggestions
 
 service = Service("recommendations", version="1.0.0")

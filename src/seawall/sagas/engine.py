@@ -23,7 +23,9 @@ from seawall.errors import Misconfigured, NotSent, OutcomeUnknown
 from seawall.facts import Observer, ignore
 from seawall.messaging import outbox
 from seawall.messaging.base import Delivery, Message
+from seawall.messaging.consumer import ConsumerConfig
 from seawall.messaging.outcomes import Retry
+from seawall.messaging.policy import RetryPolicy
 from seawall.messaging.tables import metadata
 from seawall.sagas import store
 from seawall.sagas.progress import (
@@ -50,6 +52,14 @@ LOOK = 0.5  # seconds
 # Sagas moved in one look, each in its own transaction. The rest waits for the next.
 BATCH = 100
 
+# Taking in an answer is one short transaction, so a replica that still has it after this time
+# died with it.
+ANSWER_CONFIG = ConsumerConfig(lease=10.0)
+
+# An answer fails to be taken in only while the database is away; about half an hour of that
+# before the answer is a dead letter and the step's timer decides.
+ANSWER_RETRY = RetryPolicy(attempts=120, cap=30.0)
+
 # A saga's id, its step's name and this separator make a command's id.
 SEPARATOR = ":"
 
@@ -74,7 +84,12 @@ class Host(Protocol):
     @property
     def name(self) -> str: ...
 
-    def worker(self, queue: str, /) -> Callable[[Take], object]:
+    @property
+    def observer(self) -> Observer: ...
+
+    def worker(
+        self, queue: str, /, *, retry: RetryPolicy, config: ConsumerConfig
+    ) -> Callable[[Take], object]:
         """Hand every delivery of `queue` to a function, in a transaction with its inbox row."""
 
     def background(self, work: Callable[[], Coroutine[Any, Any, None]], /) -> object:
@@ -135,6 +150,29 @@ class Flow(Generic[Data]):
         self._clock = clock
         self._observer = observer
         self._hooks: list[Hook[Data]] = []
+
+    @classmethod
+    def attach(
+        cls,
+        service: Host,
+        database: Database,
+        saga: Saga[Data],
+        *older: Saga[Data],
+        clock: Clock = SYSTEM,
+    ) -> "Flow[Data]":
+        """Have `service` carry out sagas of this kind, kept in its `database`.
+
+        `older` versions stay attached until no saga of them is open.
+        """
+        flow = cls(service.name, [saga, *older], clock=clock, observer=service.observer)
+
+        async def keep_time() -> None:
+            await flow.keep_time(database)
+
+        database.add_tables(metadata)
+        service.worker(flow.answers, retry=ANSWER_RETRY, config=ANSWER_CONFIG)(flow.take)
+        service.background(keep_time)
+        return flow
 
     @property
     def name(self) -> str:
@@ -269,29 +307,6 @@ class Flow(Generic[Data]):
         )
         message = Message(command_id, body, to_headers(envelope), key=saga_id)
         await outbox.write(tx, topic, message, clock=self._clock)
-
-
-def attach(
-    service: Host,
-    database: Database,
-    saga: Saga[Data],
-    *older: Saga[Data],
-    clock: Clock = SYSTEM,
-    observer: Observer = ignore,
-) -> Flow[Data]:
-    """Have `service` carry out sagas of this kind, kept in `database`.
-
-    `older` versions stay attached until no saga of them is open.
-    """
-    flow = Flow(service.name, [saga, *older], clock=clock, observer=observer)
-
-    async def keep_time() -> None:
-        await flow.keep_time(database)
-
-    database.add_tables(metadata)
-    service.worker(flow.answers)(flow.take)
-    service.background(keep_time)
-    return flow
 
 
 def _command(step: Step[Data], kind: Kind, data: Data) -> tuple[str, bytes]:

@@ -1,0 +1,98 @@
+"""Notifications: a mail when an order has ended.
+
+At least once. A mail is sent first and noted second, so a crash in between sends it again: SMTP
+has no way to take part in a transaction. Both copies have the same Message-ID, which is made of
+the order and what happened to it, so that they can be recognised; mail programs usually show one.
+"""
+
+from email.message import EmailMessage
+from email.utils import formatdate
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from seawall import Retry, Service, Transaction
+from seawall.clock import SYSTEM
+from seawall.messaging.consumer import ConsumerConfig
+from shop.contracts import OrderEnded, UserRegistered
+from shop.notifications.smtp import Post
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Address(Base):
+    __tablename__ = "address"
+
+    user_id: Mapped[str] = mapped_column(sa.String(60), primary_key=True)
+    email: Mapped[str] = mapped_column(sa.String(254))
+
+
+class Sent(Base):
+    __tablename__ = "sent"
+
+    message_id: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    at: Mapped[float]
+
+
+service = Service("notifications", version="1.0.0", needs=["mailbox"])
+database = service.database(min_size=1, max_size=5, metadata=Base.metadata)
+post = Post(service.client("mailbox", timeout=2.0))
+
+# A mail takes less than a second; after a crash it is sent again this soon.
+SENDING = ConsumerConfig(concurrency=8, lease=10.0)
+
+
+@service.on("user.registered")
+async def registered(event: UserRegistered, tx: Transaction) -> None:
+    await tx.merge(Address(user_id=event.user_id, email=event.email))
+
+
+@service.on("order.completed", config=SENDING)
+async def completed(event: OrderEnded) -> None:
+    await _send(
+        event,
+        kind="completed",
+        subject=f"Your order {event.order_id} is on its way",
+        text=f"Thank you! We charged {_money(event.cents)} to your card.\n",
+    )
+
+
+@service.on("order.cancelled", config=SENDING)
+async def cancelled(event: OrderEnded) -> None:
+    await _send(
+        event,
+        kind="cancelled",
+        subject=f"Your order {event.order_id} was cancelled",
+        text=f"We are sorry: {event.reason or 'it could not be carried out'}.\n"
+        "Your card was not charged, or the money is on its way back.\n",
+    )
+
+
+async def _send(event: OrderEnded, *, kind: str, subject: str, text: str) -> None:
+    message_id = f"<{event.order_id}.{kind}@shop.example>"
+    async with database.read() as session:
+        if await session.get(Sent, message_id) is not None:
+            return
+        address = await session.get(Address, event.customer)
+    if address is None:  # the event that tells it may come later than this one
+        raise Retry(after=1.0, reason="no address of this customer is known yet")
+    mail = EmailMessage()
+    mail["Message-ID"] = message_id
+    mail["From"] = "Shop <orders@shop.example>"
+    mail["To"] = address.email
+    mail["Subject"] = subject
+    mail["Date"] = formatdate(SYSTEM.wall())
+    mail.set_content(text)
+    await post.send(mail)
+    try:
+        async with database.transaction() as tx:
+            tx.add(Sent(message_id=message_id, at=SYSTEM.wall()))
+    except IntegrityError:
+        return  # a copy was under way at the same time
+
+
+def _money(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02d} €"
