@@ -130,6 +130,9 @@ class Cluster:
         if moved is not None:
             self._observer(moved)
 
+    def is_ejected(self, endpoint: Endpoint) -> bool:
+        return endpoint not in self._usable
+
     def has_outliers(self) -> bool:
         return len(self._usable) != len(self.endpoints)
 

@@ -1,0 +1,193 @@
+"""The gateway's second, small listener: health, metrics, and what it knows, as JSON.
+
+    /livez      200 while the event loop turns
+    /readyz     200 when requests may be sent here; 503 before the registry was read, and draining
+    /metrics    Prometheus' text
+    /routes     the routes in the order in which they were written
+    /upstreams  services, their instances, breakers and connections
+
+It answers one request a connection, and only reads. It is for operators and probes: bind it where
+clients of the gateway cannot reach it.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+from seawall.clock import SYSTEM, Clock
+from seawall.gateway import metrics
+from seawall.gateway.clusters import Cluster
+from seawall.gateway.gateway import Gateway
+from seawall.resilience.breaker import State
+from seawall.topology import Address
+from seawall.wire.http1 import BadMessage, scan_request
+
+# A probe sends its request at once.
+_PATIENCE = 5.0  # seconds
+
+_STATE = {State.CLOSED: 0, State.OPEN: 1, State.HALF_OPEN: 2}
+
+Page = Callable[[Gateway, float], tuple[int, str, str]]
+
+
+def livez(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    return 200, "text/plain", "ok\n"
+
+
+def readyz(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    if gateway.is_ready:
+        return 200, "text/plain", "ready\n"
+    why = "draining" if gateway.proxy.draining else "the registry has not been read yet"
+    return 503, "text/plain", why + "\n"
+
+
+def metrics_text(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    more = sorted(_cluster_metrics(gateway.cluster_list()))
+    return 200, "text/plain; version=0.0.4", metrics.text(gateway.proxy.metrics, more)
+
+
+def _cluster_metrics(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, str, str, float]]:
+    for cluster in clusters:
+        labels = f'{{service="{cluster.service}",version="{cluster.constraint}"}}'
+        yield (
+            "seawall_breaker_state",
+            "gauge",
+            "0 closed, 1 open, 2 half-open.",
+            labels,
+            float(_STATE[cluster.breaker.state]),
+        )
+        yield (
+            "seawall_gateway_instances",
+            "gauge",
+            "Instances that are ready.",
+            labels,
+            float(len(cluster.endpoints)),
+        )
+        yield (
+            "seawall_gateway_upstream_requests",
+            "gauge",
+            "Requests under way to a service.",
+            labels,
+            float(cluster.in_flight),
+        )
+
+
+def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    found = []
+    for entry in gateway.proxy.routes.entries:
+        route = entry.route
+        found.append(
+            {
+                "name": route.label,
+                "host": route.host or None,
+                "path": route.path,
+                "path_type": "exact" if route.exact else "prefix",
+                "methods": list(route.methods),
+                "headers": dict(route.headers),
+                "service": route.service,
+                "version": str(route.version),
+                "rewrite": route.rewrite,
+                "auth": route.auth or None,
+                "scopes": list(route.scopes),
+                "limits": [
+                    {"rate": limit.rate, "burst": limit.burst, "by": limit.by.value}
+                    for limit in route.limits
+                ],
+            }
+        )
+    return _json(found)
+
+
+def upstreams(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    found: list[dict[str, Any]] = []
+    for cluster in gateway.cluster_list():
+        instances = [
+            {
+                "instance": endpoint.instance.instance_id,
+                "version": endpoint.instance.version,
+                "address": str(endpoint.instance.address),
+                "weight": endpoint.weight,
+                "in_flight": endpoint.in_flight,
+                "requests": endpoint.requests,
+                "connections": endpoint.connections,
+                "idle": len(endpoint.idle),
+                "breaker": endpoint.breaker.state.value,
+                "ejected": cluster.is_ejected(endpoint),
+            }
+            for endpoint in cluster.endpoints
+        ]
+        found.append(
+            {
+                "service": cluster.service,
+                "version": str(cluster.constraint),
+                "breaker": cluster.breaker.state.value,
+                "retry_after": cluster.breaker.retry_after(now),
+                "in_flight": cluster.in_flight,
+                "retries_left": cluster.budget.left(now),
+                "why_empty": cluster.why_empty or None,
+                "instances": instances,
+            }
+        )
+    return _json(found)
+
+
+def _json(value: object) -> tuple[int, str, str]:
+    return 200, "application/json", json.dumps(value, indent=2) + "\n"
+
+
+PAGES: dict[bytes, Page] = {
+    b"/livez": livez,
+    b"/readyz": readyz,
+    b"/metrics": metrics_text,
+    b"/routes": routes,
+    b"/upstreams": upstreams,
+}
+
+
+@asynccontextmanager
+async def admin(
+    gateway: Gateway, address: Address, *, clock: Clock = SYSTEM
+) -> AsyncIterator[Address]:
+    """Answer on `address` while the block is open. Raises `OSError` if it cannot be bound."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                data = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_answer(gateway, data, clock.now()))
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the asker is gone, or is none
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, address.host, address.port)
+    try:
+        name = server.sockets[0].getsockname()
+        yield Address(str(name[0]), int(name[1]))
+    finally:
+        server.close()
+
+
+def _answer(gateway: Gateway, data: bytes, now: float) -> bytes:
+    status, kind, body = 404, "text/plain", "no such page\n"
+    head_only = False
+    try:
+        head = scan_request(data, len(data))
+        head_only = head.method == b"HEAD"
+        page = PAGES.get(head.path)
+        if head.method not in (b"GET", b"HEAD"):
+            status, body = 405, "this listener is for reading\n"
+        elif page is not None:
+            status, kind, body = page(gateway, now)
+    except BadMessage as bad:
+        status, body = bad.status, bad.reason + "\n"
+    content = body.encode()
+    text = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {kind}\r\n"
+        f"content-length: {len(content)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+    )
+    return text.encode() + (b"" if head_only else content)
