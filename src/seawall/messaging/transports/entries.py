@@ -1,0 +1,136 @@
+"""How messages lie in a Valkey: names of keys, fields of entries. Pure. See scripts.py."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from seawall.messaging.base import DeadLetter, Delivery, Message, Subscription
+from seawall.messaging.transports.resp import pack
+
+# How many fields of our own (names and values) precede the original ones, a stream's "front".
+TOPIC = 0
+RETRY = 4  # attempt, at
+DEAD = 10  # reason, error, attempts, died, at
+
+
+class Place(NamedTuple):
+    """Where a delivery is pending, and its delivery count there: a transport's receipt."""
+
+    stream: str
+    front: int
+    entry: bytes
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one subscription."""
+
+    topic: str
+    topic_delayed: str
+    retry: str
+    delayed: str
+    dead: str
+
+    @staticmethod
+    def of(subscription: Subscription) -> "Keys":
+        topic = topic_key(subscription.topic)
+        group = f"{topic}:{subscription.group}"
+        return Keys(
+            topic=topic,
+            topic_delayed=f"{topic}:delayed",
+            retry=f"{group}:retry",
+            delayed=f"{group}:delayed",
+            dead=f"{group}:dead",
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.topic, self.topic_delayed, self.retry, self.delayed, self.dead)
+
+
+def topic_key(topic: str) -> str:
+    return f"seawall:{{{topic}}}"
+
+
+_encode_headers = msgspec.json.Encoder().encode
+_decode_headers = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def fields_of(message: Message) -> tuple[str | bytes, ...]:
+    """The original fields: what a topic's entry holds."""
+    headers = _encode_headers(message.headers)
+    if message.key is None:
+        return ("id", message.id, "data", message.body, "headers", headers)
+    return ("id", message.id, "data", message.body, "headers", headers, "key", message.key)
+
+
+def packed_append(key: str, message: Message) -> bytes:
+    """The command that stores a message in its topic."""
+    return pack(("XADD", key, "*", *fields_of(message)))
+
+
+def message_of(entry: bytes, fields: Sequence[bytes]) -> tuple[Message, str]:
+    """The message in original fields, and what is wrong with them ("" if nothing is).
+
+    Entries are not always ours: any client can append one. What cannot be read becomes a
+    message whose body is the raw bytes, one `field=value` a line.
+    """
+    try:
+        if len(fields) < 6 or fields[0] != b"id" or fields[2] != b"data":
+            return _foreign(entry, fields)
+        headers = _decode_headers(fields[5])
+        key = fields[7].decode() if len(fields) > 7 else None
+        return Message(fields[1].decode(), fields[3], headers, key), ""
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _raw(entry, fields), f"{type(error).__name__}: {error}"
+
+
+def _foreign(entry: bytes, fields: Sequence[bytes]) -> tuple[Message, str]:
+    """Another client's entry: readable if it has a field `data`, in any order, others optional."""
+    named = dict(_pairs(fields))
+    if b"data" not in named:
+        return _raw(entry, fields), "the entry has no field `data`"
+    headers = _decode_headers(named[b"headers"]) if b"headers" in named else {}
+    key = named[b"key"].decode() if b"key" in named else None
+    return Message(named.get(b"id", entry).decode(), named[b"data"], headers, key), ""
+
+
+def _raw(entry: bytes, fields: Sequence[bytes]) -> Message:
+    return Message(entry.decode(), b"\n".join(b"=".join(pair) for pair in _pairs(fields)))
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def delivery_of(
+    subscription: Subscription,
+    stream: str,
+    front: int,
+    entry: bytes,
+    count: int,
+    fields: Sequence[bytes],
+) -> Delivery:
+    """`count` is the server's delivery count of this entry."""
+    attempt = count
+    if front == RETRY:
+        attempt += int(fields[1])
+        fields = fields[front:]
+    message, damage = message_of(entry, fields)
+    return Delivery(message, subscription, attempt, Place(stream, front, entry, count), damage)
+
+
+def letter_of(subscription: Subscription, entry: bytes, fields: Sequence[bytes]) -> DeadLetter:
+    message, _ = message_of(entry, fields[DEAD:])
+    return DeadLetter(
+        letter_id=entry.decode(),
+        message=message,
+        subscription=subscription,
+        reason=fields[1].decode(),
+        error=fields[3].decode(errors="replace"),
+        attempts=int(fields[5]),
+        died_at=int(fields[7]) / 1000,
+    )
