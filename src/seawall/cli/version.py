@@ -1,0 +1,20 @@
+"""`seawall version`."""
+
+import argparse
+import platform
+
+from seawall.cli.screen import print_json
+from seawall.version import __version__
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+def run(options: argparse.Namespace) -> int:
+    python = platform.python_version()
+    if getattr(options, "json", False):
+        print_json({"schema": "seawall.version/1", "seawall": __version__, "python": python})
+    else:
+        print(f"seawall {__version__} (Python {python})")
+    return 0

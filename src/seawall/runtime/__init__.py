@@ -1,0 +1,1 @@
+"""The supervisor: keeps the processes of a project running on this machine."""

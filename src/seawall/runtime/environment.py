@@ -1,0 +1,57 @@
+"""The environment of a service process. Pure: what is inherited is an argument."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from seawall.topology import Address
+
+# What one process is told; where a supervisor was itself started so, its children must not be.
+_PER_PROCESS = frozenset(
+    {
+        *("SEAWALL_INSTANCE_ID", "SEAWALL_INCARNATION", "SEAWALL_LISTEN_FD", "SEAWALL_READY_FD"),
+        *("HOST", "PORT"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the shared servers are."""
+
+    registry: str
+    messages: str
+    sessions: str
+
+
+def service_environment(
+    inherited: Mapping[str, str],
+    urls: Urls,
+    *,
+    declared: Mapping[str, str],
+    database: str | None,
+    drain: float,
+) -> dict[str, str]:
+    """What all replicas of a service share. What the project declares for it wins."""
+    ours = {
+        "SEAWALL_REGISTRY__URL": urls.registry,
+        "SEAWALL_MESSAGES__URL": urls.messages,
+        "SEAWALL_SESSIONS__URL": urls.sessions,
+        "SEAWALL_DRAIN_SECONDS": f"{drain:g}",
+        "PYTHONUNBUFFERED": "1",  # a log line that waits in a buffer is lost with its process
+    }
+    if database is not None:
+        ours["SEAWALL_DATABASE__URL"] = database
+    # The twin that names a file would win over ours.
+    not_theirs = _PER_PROCESS | {f"{name}_FILE" for name in ours}
+    kept = {name: value for name, value in inherited.items() if name not in not_theirs}
+    return {**kept, **ours, **declared}
+
+
+def replica_environment(
+    shared: Mapping[str, str], *, instance_id: str, incarnation: str, address: Address | None
+) -> dict[str, str]:
+    """What one replica gets besides."""
+    place = {"SEAWALL_INSTANCE_ID": instance_id, "SEAWALL_INCARNATION": incarnation}
+    if address is not None:
+        place |= {"HOST": address.host, "PORT": str(address.port)}
+    return {**shared, **place}

@@ -1,0 +1,72 @@
+"""What is said at the terminal when something happens. Pure: facts in, lines out."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seawall.runtime.assembly import ServiceLeftOut
+from seawall.runtime.nursery import ParentLost, ParentUnfit
+from seawall.runtime.recipes import ForkedAlone
+from seawall.runtime.registration import RegistryBack, RegistryLost
+from seawall.runtime.replica import ReplicaDied, ReplicaReady, ReplicaUnready
+from seawall.runtime.stages import ProjectReady, ProjectStopping, ProjectWaiting
+
+
+def tell(fact: object) -> list[str]:
+    """The lines for `fact`; none for what is of no interest to a person who watches."""
+    told = _TELL.get(type(fact))
+    return [] if told is None else told(fact)
+
+
+def _project_ready(fact: ProjectReady) -> list[str]:
+    lines = [f"gateway   {fact.url}"] if fact.url else []
+    counted = "  ".join(name if count == 1 else f"{name} x{count}" for name, count in fact.services)
+    return [*lines, f"ok  {counted or 'no services'}   ready in {fact.after:.1f} s"]
+
+
+def _project_waiting(fact: ProjectWaiting) -> list[str]:
+    return [
+        f"not ready after {fact.after:.0f} s:",
+        *(f"  {why}" for _, why in fact.reasons),
+    ]
+
+
+def _replica_ready(fact: ReplicaReady) -> list[str]:
+    return [f"{fact.place.instance_id} ready after {fact.after:.2f} s"]
+
+
+def _replica_unready(fact: ReplicaUnready) -> list[str]:
+    return [f"{fact.place.instance_id} is not ready any more: {fact.reason}"]
+
+
+def _replica_died(fact: ReplicaDied) -> list[str]:
+    delay = fact.verdict.delay
+    again = "starting it again" if delay == 0 else f"starting it again in {delay:.1f} s"
+    loop = ", it keeps dying" if fact.verdict.looping else ""
+    head = f"{fact.place.instance_id} {fact.exit} after {fact.ran_for:.1f} s{loop}; {again}"
+    if fact.was_ready and fact.verdict.streak == 1:
+        return [head]  # what it said before has just been shown
+    return [head, *(f"  | {line}" for line in fact.last_words)]
+
+
+def _left_out(fact: ServiceLeftOut) -> list[str]:
+    return [f"{fact.service} is left out: {fact.command} is not installed here"]
+
+
+def _forked_alone(fact: ForkedAlone) -> list[str]:
+    return [f"{fact.service} starts without a warm parent of its own: {fact.reason}"]
+
+
+_TELL: Mapping[type, Callable[[Any], list[str]]] = {
+    ProjectReady: _project_ready,
+    ProjectWaiting: _project_waiting,
+    ProjectStopping: lambda fact: [f"stopping ({fact.why}); once more to stop at once"],
+    ReplicaReady: _replica_ready,
+    ReplicaUnready: _replica_unready,
+    ReplicaDied: _replica_died,
+    ServiceLeftOut: _left_out,
+    ForkedAlone: _forked_alone,
+    ParentUnfit: lambda fact: [f"services start slowly: {fact.reason}"],
+    ParentLost: lambda fact: ["the parent of all services died; starting another, and them"],
+    RegistryLost: lambda fact: [f"the registry does not answer: {fact.reason}"],
+    RegistryBack: lambda fact: ["the registry answers again"],
+}

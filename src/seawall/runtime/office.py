@@ -1,0 +1,195 @@
+"""What the admin API offers: every power that the command line and a dashboard have."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from seawall.errors import Misconfigured
+from seawall.runtime.admin import Answer, Answerer, Question
+from seawall.runtime.assembly import Fleets, UnknownName
+from seawall.runtime.fleet import Fleet
+from seawall.runtime.layout import Layout
+from seawall.runtime.logs import LogStore, log_row, read_logs
+from seawall.runtime.measure import Meter
+from seawall.runtime.registration import Registrar
+from seawall.runtime.replica import Kind, Replica
+from seawall.runtime.report import instance_row, service_row
+from seawall.runtime.restart import State
+from seawall.runtime.stages import Stage
+from seawall.spec import Spec
+from seawall.version import __version__
+
+_MOST_LINES = 100_000  # of a log in one answer
+
+
+class Project(Protocol):
+    """What the office needs to know of whoever runs the project."""
+
+    spec: Spec
+    layout: Layout
+    stage: Stage
+
+    def stop(self, why: str) -> None: ...
+
+    def gateway_url(self, fleets: Fleets) -> str | None: ...
+
+
+class Office:
+    """Answers questions about the fleets and changes them."""
+
+    def __init__(
+        self, project: Project, fleets: Fleets, logs: LogStore, registrar: Registrar
+    ) -> None:
+        self._project = project
+        self._fleets = fleets
+        self._logs = logs
+        self._registrar = registrar
+        self._meter = Meter()
+
+    def routes(self) -> Mapping[tuple[str, str], Answerer]:
+        return {
+            ("GET", "/v1/status"): self.status,
+            ("GET", "/v1/ps"): self.ps,
+            ("GET", "/v1/logs"): self.logs,
+            ("GET", "/v1/address"): self.address,
+            ("POST", "/v1/scale"): self.scale,
+            ("POST", "/v1/restart"): self.restart,
+            ("POST", "/v1/down"): self.down,
+        }
+
+    async def status(self, question: Question) -> Answer:
+        del question
+        return self._status()
+
+    def _status(self) -> Mapping[str, Any]:
+        return {
+            "schema": "seawall.status/1",
+            "project": self._project.spec.project.name,
+            "root": str(self._project.layout.root),
+            "seawall": __version__,
+            "stage": self._project.stage,
+            "url": self._project.gateway_url(self._fleets),
+            "unready": [
+                {"service": name, "reason": reason}
+                for name, reason in self._fleets.unready(self._project.spec)
+            ],
+            "trouble": self._logs.trouble or None,
+        }
+
+    async def ps(self, question: Question) -> Answer:
+        del question
+        registered = {i.instance_id: i for i in await self._registrar.read()}
+        replicas = [snapshot for fleet in self._fleets.all() for snapshot in fleet.snapshot()]
+        pids = [replica.pid for replica in replicas if replica.pid is not None]
+        costs = await asyncio.to_thread(self._meter.look, pids)
+        return {
+            **self._status(),
+            "schema": "seawall.ps/1",
+            "services": [
+                service_row(fleet.name, fleet.recipe.kind, fleet.snapshot())
+                for fleet in self._fleets.all()
+            ],
+            "instances": [instance_row(replica, costs, registered) for replica in replicas],
+        }
+
+    async def logs(self, question: Question) -> Answer:
+        """The stored lines of the services or instances named, then new ones if `follow`."""
+        names = question.query.get("name", [])
+        instances = {instance for name in names for instance in self._instances(name)}
+        tail = min(_MOST_LINES, _number(question.one("tail", "100"), "tail"))
+        return self._lines(instances, tail, follow=question.one("follow") == "1")
+
+    async def _lines(
+        self, instances: set[str], tail: int, *, follow: bool
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        def wanted(instance: str) -> bool:
+            return not instances or instance in instances
+
+        async with self._logs.following(instances) as fresh:
+            folder = self._project.layout.logs
+            stored = await asyncio.to_thread(read_logs, folder, wanted, tail)
+            for line in stored:
+                yield log_row(line)
+            newest = stored[-1].at if stored else 0.0
+            while follow:
+                line = await fresh.get()
+                if line.at > newest:  # else it was stored meanwhile
+                    yield log_row(line)
+
+    async def address(self, question: Question) -> Answer:
+        """Where to ask a service: a ready instance of it, the least busy."""
+        name = question.one("name")
+        fleet, replica = self._find(name)
+        candidates = [replica] if replica else list(fleet.replicas)
+        ready = [r for r in candidates if r.state is State.READY and r.place.address]
+        if not ready:
+            reason = next((r.snapshot().reason or r.state for r in candidates), "no replicas")
+            raise Misconfigured(f"{name} has no ready instance ({reason})", fix="seawall ps")
+        busy = await self._busy()
+        chosen = min(ready, key=lambda r: busy.get(r.place.instance_id, 0))
+        place = chosen.place
+        return {
+            "schema": "seawall.address/1",
+            "instance": place.instance_id,
+            "host": place.address.host if place.address else None,
+            "port": place.address.port if place.address else None,
+        }
+
+    async def scale(self, question: Question) -> Answer:
+        name = str(question.body.get("service", ""))
+        fleet, replica = self._find(name)
+        if replica is not None:
+            raise Misconfigured(f"{name} is one instance", fix=f"scale {fleet.name}")
+        if fleet.recipe.kind is Kind.SERVER:
+            raise Misconfigured(f"{name} is one server and cannot be scaled")
+        was = fleet.desired
+        count = _wanted(str(question.body.get("replicas", "")), was)
+        await fleet.scale(count, await self._busy())
+        return {"schema": "seawall.scale/1", "service": name, "was": was, "replicas": count}
+
+    async def restart(self, question: Question) -> Answer:
+        name = str(question.body.get("name", ""))
+        fleet, replica = self._find(name)
+        failed = await fleet.restart(replica.place.instance_id if replica else None)
+        return {"schema": "seawall.restart/1", "name": name, "failed": failed}
+
+    async def down(self, question: Question) -> Answer:
+        del question
+        # Answered first: the answer would not get through once we stop.
+        asyncio.get_running_loop().call_soon(self._project.stop, "seawall down")
+        return {"schema": "seawall.down/1", "stage": Stage.STOPPING}
+
+    async def _busy(self) -> dict[str, int]:
+        return {i.instance_id: i.in_flight for i in await self._registrar.read()}
+
+    def _find(self, name: str) -> tuple[Fleet, Replica | None]:
+        """The service of that name, or an instance and its service."""
+        fleets = self._fleets.all()
+        for fleet in fleets:
+            if fleet.name == name:
+                return fleet, None
+            if (replica := fleet.find(name)) is not None:
+                return fleet, replica
+        known = [f.name for f in fleets] + [r.place.instance_id for f in fleets for r in f.replicas]
+        close = get_close_matches(name, known, n=1)
+        known_services = ", ".join(fleet.name for fleet in fleets)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {known_services}"
+        raise UnknownName(f"there is no {name!r}; {hint}")
+
+    def _instances(self, name: str) -> list[str]:
+        fleet, replica = self._find(name)
+        return [r.place.instance_id for r in ([replica] if replica else fleet.replicas)]
+
+
+def _wanted(text: str, was: int) -> int:
+    """`3`, `+2` or `-1`. Raises `Misconfigured`."""
+    if not text.lstrip("+-").isdecimal():
+        raise Misconfigured(f"{text!r} is no number of replicas", fix="3, +2 or -1")
+    return was + int(text) if text[0] in "+-" else int(text)
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isdecimal():
+        raise Misconfigured(f"{name} is a number, not {text!r}")
+    return int(text)

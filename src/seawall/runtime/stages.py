@@ -1,0 +1,32 @@
+"""Where a project as a whole is, and the facts of its getting there."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    STARTING = "starting"  # not everything has been ready yet
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectReady:
+    """Every replica of every service has become ready."""
+
+    after: float  # seconds
+    services: tuple[tuple[str, int], ...]  # and how many replicas each has
+    url: str | None  # the gateway's
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectWaiting:
+    """Not everything is ready; these hold up the rest."""
+
+    after: float  # seconds
+    reasons: tuple[tuple[str, str], ...]  # service, why
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStopping:
+    why: str
