@@ -19,6 +19,7 @@ from seawall.errors import Misconfigured, Unavailable
 from seawall.facts import Observer, ignore
 from seawall.registry.base import DEFAULT_TTL, Registry
 from seawall.registry.connect import open_registry
+from seawall.registry.lease import follows
 from seawall.resilience.backoff import full_jitter
 from seawall.topology import Instance, InstanceState
 
@@ -148,9 +149,15 @@ class Heartbeat:
         threading.Thread(target=self._live, name="seawall heartbeat", daemon=True).start()
 
     def move(self, state: InstanceState) -> None:
-        """Change the state and send it at once. From any thread; never waits."""
-        self._instance = self._instance.moved(state)
-        self._signal(self._woken)
+        """Change the state and send it at once. From any thread; never waits.
+
+        States only move forward: one that lies behind (ready, when draining has begun) is
+        ignored.
+        """
+        moved = self._instance.moved(state)
+        if follows(moved, self._instance):
+            self._instance = moved
+            self._signal(self._woken)
 
     async def stop(self, within: float = 2.0) -> None:
         """Deregister and end the thread; give up on the registry after `within` seconds.

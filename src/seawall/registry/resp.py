@@ -14,7 +14,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from seawall.errors import Misconfigured, Unavailable
 
@@ -114,11 +114,18 @@ class Script:
 
     def __init__(self, server: Server, redis: Redis, source: str) -> None:
         self._server = server
+        self._redis = redis
         self._script = redis.register_script(source)
 
     async def __call__(self, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> Any:
         async with self._server.bounded():
-            return await self._script(keys=list(keys), args=list(arguments))
+            try:
+                return await self._script(keys=list(keys), args=list(arguments))
+            except ReadOnlyError:
+                # This server was the primary and is not any more. A new connection may lead to
+                # the one that is; those we have never will.
+                await self._redis.connection_pool.disconnect()
+                raise
 
 
 def plain_url(url: str) -> str:

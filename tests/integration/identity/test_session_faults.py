@@ -1,0 +1,65 @@
+"""Sessions when their server is away."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from seawall.clock import SYSTEM
+from seawall.errors import Unavailable
+from seawall.identity.sessions import SessionRules
+from seawall.identity.sessions_valkey import ValkeySessions
+from tests.support import servers
+from tests.support.waiting import eventually_async
+
+
+@pytest.fixture
+def server() -> Iterator[servers.RespServer]:
+    started = servers.valkey()
+    yield started
+    started.stop()
+
+
+async def test_sessions_survive_a_killed_server(server: servers.RespServer) -> None:
+    sessions = ValkeySessions(server.url)
+    made = await sessions.create({"cart": [1]})
+    server.kill()
+    for call in (sessions.load(made.session_id), sessions.create({}), sessions.save(made, {})):
+        with pytest.raises(Unavailable):
+            await call
+    await asyncio.to_thread(server.start)
+    assert await sessions.load(made.session_id) == made
+    await sessions.aclose()
+
+
+async def test_a_paused_server_hangs_nobody(server: servers.RespServer) -> None:
+    sessions = ValkeySessions(server.url, patience=0.2)
+    made = await sessions.create({"n": 1})
+    server.pause()
+    began = SYSTEM.now()
+    with pytest.raises(Unavailable):
+        await sessions.load(made.session_id)
+    assert SYSTEM.now() - began < 0.6
+    server.resume()
+
+    async def back() -> bool:
+        return await sessions.load(made.session_id) == made
+
+    await eventually_async(back)
+    await sessions.aclose()
+
+
+async def test_touching_writes_no_data(server: servers.RespServer) -> None:
+    """What a load costs the server does not grow with the session."""
+    sessions = ValkeySessions(server.url, SessionRules(idle=60))
+    made = await sessions.create({"x": "y" * 10_000})
+
+    def written() -> int:
+        log = server.folder / "appendonlydir"
+        return sum(file.stat().st_size for file in log.iterdir())
+
+    before = written()
+    for _ in range(20):
+        await sessions.load(made.session_id)
+    assert written() - before < 20 * 250
+    await sessions.aclose()

@@ -1,0 +1,346 @@
+"""A real server that is flushed, killed, paused; a real process that is killed."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from seawall.clock import SYSTEM
+from seawall.errors import Unavailable
+from seawall.registry.connect import open_registry
+from seawall.registry.heartbeat import Heartbeat
+from seawall.registry.valkey import RecordUnreadable, ValkeyRegistry
+from seawall.registry.watcher import InstancesSuspected, Watcher, WatcherConfig
+from seawall.topology import InstanceState
+from tests.support import servers
+from tests.support.waiting import eventually, eventually_async
+from tests.unit.registry.instances import instance
+
+TTL = 1.5  # seconds; a beat is 0.5
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[servers.RespServer]:
+    """A server of this test's own, to be hurt."""
+    started = {"valkey": servers.valkey, "redis": servers.redis}[request.param]()
+    yield started
+    started.stop()
+
+
+async def command(server: servers.RespServer, *words: str) -> object:
+    async with Redis.from_url(server.url, driver_info=None) as redis:
+        return await redis.execute_command(*words)
+
+
+def config(**changes: float) -> WatcherConfig:
+    return replace(WatcherConfig(reread=0.3, lease=TTL, retry_cap=0.3), **changes)  # type: ignore[arg-type]
+
+
+async def beats(stack: AsyncExitStack, url: str, count: int) -> list[Heartbeat]:
+    made = [Heartbeat(url, instance(f"orders-{n}"), ttl=TTL) for n in range(count)]
+    for heartbeat in made:
+        await stack.enter_async_context(heartbeat)
+    await eventually(lambda: all(heartbeat.snapshot().beats for heartbeat in made))
+    return made
+
+
+async def test_a_flushed_registry_is_whole_within_one_beat(server: servers.RespServer) -> None:
+    facts: list[object] = []
+    async with AsyncExitStack() as stack:
+        await beats(stack, server.url, 5)
+        registry = open_registry(server.url)
+        stack.push_async_callback(registry.aclose)
+        watcher = await stack.enter_async_context(
+            Watcher(registry, config=config(), observer=facts.append)
+        )
+        assert len(watcher.resolve("orders")) == 5
+        least = 5
+
+        def count(_: object) -> None:
+            nonlocal least
+            least = min(least, len(watcher.view.instances))
+
+        watcher.subscribe(count)
+        for _ in range(3):
+            began = SYSTEM.now()
+            await command(server, "FLUSHALL")
+
+            async def whole() -> bool:
+                return len(await registry.read()) == 5
+
+            await eventually_async(whole, within=2.0)
+            assert SYSTEM.now() - began < TTL / 3 + 0.25
+        assert least >= 4  # the view was never empty, nor near it
+
+
+async def test_a_killed_and_restarted_server_is_survived_under_load(
+    server: servers.RespServer,
+) -> None:
+    async with AsyncExitStack() as stack:
+        made = await beats(stack, server.url, 5)
+        registry = open_registry(server.url)
+        stack.push_async_callback(registry.aclose)
+        watcher = await stack.enter_async_context(Watcher(registry, config=config()))
+        server.kill()
+        await eventually(lambda: watcher.view.stale)
+        assert len(watcher.resolve("orders")) == 5
+        with pytest.raises(Unavailable):
+            await registry.read()
+        await eventually(lambda: all(one.snapshot().missed for one in made))
+        before = [one.snapshot().beats for one in made]
+        await asyncio.to_thread(server.start)
+        await eventually(
+            lambda: all(one.snapshot().beats > n for one, n in zip(made, before, strict=True)),
+            within=TTL / 3 + 1.0,
+        )
+        await eventually(lambda: not watcher.view.stale)
+        assert len(watcher.resolve("orders")) == 5
+        # And what happens from here on is pushed again.
+        made[0].move(InstanceState.DRAINING)
+        await eventually(lambda: len(watcher.resolve("orders")) == 4)
+
+
+async def test_a_paused_server_hangs_nobody(server: servers.RespServer) -> None:
+    async with AsyncExitStack() as stack:
+        made = await beats(stack, server.url, 3)
+        registry = ValkeyRegistry(server.url, patience=0.4)
+        stack.push_async_callback(registry.aclose)
+        facts: list[object] = []
+        watcher = await stack.enter_async_context(
+            Watcher(registry, config=config(lease=5.0), observer=facts.append)
+        )
+        server.pause()
+        stack.callback(server.resume)
+        began = SYSTEM.now()
+        async with asyncio.TaskGroup() as tasks:
+            calls = [tasks.create_task(_unavailable(registry)) for _ in range(20)]
+        assert all(call.result() for call in calls)
+        assert SYSTEM.now() - began < 1.0
+        await eventually(lambda: watcher.view.stale)
+        await eventually(lambda: SYSTEM.now() - began > TTL * 1.3)  # every lease ran out
+        server.resume()
+        await eventually(lambda: not watcher.view.stale)
+        assert len(watcher.view.instances) == 3
+        await eventually(
+            lambda: len(watcher.view.instances) == 3 and not watcher.view.suspects, within=4
+        )
+        assert all(one.snapshot().beats for one in made)
+        assert all(isinstance(f, InstancesSuspected) or "Watch" in repr(f) for f in facts)
+
+
+async def _unavailable(registry: ValkeyRegistry) -> bool:
+    try:
+        await registry.read()
+    except Unavailable:
+        return True
+    return False
+
+
+async def test_stopping_beside_a_paused_server_is_bounded(server: servers.RespServer) -> None:
+    heartbeat = Heartbeat(server.url, instance(), ttl=TTL)
+    await heartbeat.start()
+    await eventually(lambda: heartbeat.snapshot().beats > 0)
+    server.pause()
+    began = SYSTEM.now()
+    await heartbeat.stop(within=0.5)
+    server.resume()
+    assert SYSTEM.now() - began < 1.2
+
+
+BEATING = """
+import asyncio, sys
+from seawall.registry.heartbeat import Heartbeat
+from seawall.topology import Address, Instance, InstanceState
+me = Instance(service="orders", version="1.0.0", instance_id="orders-1", incarnation=sys.argv[2],
+              address=Address("127.0.0.1", 1), state=InstanceState.READY,
+              started_at=float(sys.argv[3]))
+async def main():
+    async with Heartbeat(sys.argv[1], me, ttl=0.6):
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def beating(url: str, incarnation: str, started_at: float) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", BEATING, url, incarnation, str(started_at)])
+
+
+async def test_a_killed_process_disappears_after_its_lease(
+    valkey: servers.RespServer, unique: str
+) -> None:
+    url = f"{valkey.url}?namespace={unique}"
+    registry = open_registry(url)
+    async with Watcher(registry, config=config(reread=0.1)) as watcher:
+        process = await asyncio.to_thread(beating, url, "first", 1.0)
+        await eventually(lambda: len(watcher.view.instances) == 1)
+        process.kill()
+        killed = SYSTEM.now()
+        await asyncio.to_thread(process.wait)
+        await eventually(lambda: watcher.view.instances == ())
+        assert 0.3 < SYSTEM.now() - killed < 0.6 + 0.4
+    await registry.aclose()
+
+
+async def test_a_stopped_process_that_wakes_cannot_take_its_place_back(
+    valkey: servers.RespServer, unique: str
+) -> None:
+    url = f"{valkey.url}?namespace={unique}"
+    registry = open_registry(url)
+    old = await asyncio.to_thread(beating, url, "first", 1.0)
+
+    async def held_by() -> str:
+        return ",".join(one.incarnation for one in await registry.read())
+
+    async def first() -> bool:
+        return await held_by() == "first"
+
+    await eventually_async(first)
+    os.kill(old.pid, signal.SIGSTOP)
+
+    async def nobody() -> bool:
+        return await held_by() == ""
+
+    await eventually_async(nobody)
+    async with Heartbeat(url, instance(incarnation="second", started_at=2.0), ttl=0.6) as new:
+        await eventually(lambda: new.snapshot().beats > 0)
+        os.kill(old.pid, signal.SIGCONT)
+        beats = new.snapshot().beats
+        while new.snapshot().beats < beats + 4:
+            assert await held_by() == "second"
+            await SYSTEM.sleep(0.01)
+        old.kill()
+        await asyncio.to_thread(old.wait)
+    await registry.aclose()
+
+
+async def test_mass_expiry_is_not_announced(valkey: servers.RespServer, unique: str) -> None:
+    registry = ValkeyRegistry(valkey.url, namespace=unique)
+    for n in range(4):
+        await registry.renew(instance(f"orders-{n}"), ttl=0.1)
+    async with registry.changes() as changes:
+
+        async def nobody() -> bool:
+            return not await registry.read()
+
+        await eventually_async(nobody)
+        await registry.renew(instance("later"))
+        async with asyncio.timeout(2):
+            assert (await anext(changes)).instance_id == "later"
+    await registry.aclose()
+
+
+async def test_rubbish_in_the_registry_is_left_out_and_told(
+    valkey: servers.RespServer, unique: str
+) -> None:
+    facts: list[object] = []
+    registry = ValkeyRegistry(valkey.url, namespace=unique, observer=facts.append)
+    await registry.renew(instance())
+    records, leases = (f"{{{unique}}}:registry:{key}" for key in ("records", "leases"))
+    for n, rubbish in enumerate([b"", b"\xff", b"{}", b"7\n[0,0]", b'{"state":"x"}\n[0,0]']):
+        async with Redis.from_url(valkey.url, driver_info=None) as redis:
+            await redis.hset(records, f"orders/rubbish-{n}", rubbish)
+            await redis.zadd(leases, {f"orders/rubbish-{n}": 9e15})
+            await redis.hset(records, "orders/without-lease", rubbish)
+    assert await registry.read() == (instance(),)
+    assert [type(fact) for fact in facts] == [RecordUnreadable] * 5
+    # Whoever has that place just writes over it.
+    assert await registry.renew(instance("rubbish-1"))
+    assert len(await registry.read()) == 2
+    assert await registry.deregister(instance("rubbish-2")) is False
+    await registry.aclose()
+
+
+async def test_a_project_that_is_gone_leaves_nothing_for_ever(
+    valkey: servers.RespServer, unique: str
+) -> None:
+    registry = ValkeyRegistry(valkey.url, namespace=unique)
+    await registry.renew(instance())
+    for key in ("records", "leases"):
+        left = await command(valkey, "PTTL", f"{{{unique}}}:registry:{key}")
+        assert 0 < left <= 86_400_000  # type: ignore[operator]
+    await registry.aclose()
+
+
+async def test_a_wrong_password_is_unavailable_and_not_shown(valkey: servers.RespServer) -> None:
+    url = valkey.url.replace("redis://", "redis://ann:hunter2@")
+    registry = open_registry(url)
+    with pytest.raises(Unavailable) as refused:
+        await registry.read()
+    assert "hunter2" not in str(refused.value)
+    await registry.aclose()
+
+
+async def test_a_socket_that_is_not_there_is_unavailable(tmp_path: object) -> None:
+    registry = open_registry(f"unix://{tmp_path}/none.sock?db=0")
+    with pytest.raises(Unavailable):
+        await registry.read()
+    with pytest.raises(Unavailable):
+        async with registry.changes():
+            pass
+    await registry.aclose()
+
+
+async def test_a_primary_that_became_a_replica_is_left(server: servers.RespServer) -> None:
+    registry = open_registry(server.url)
+    await registry.renew(instance())
+
+    async def connections() -> set[bytes]:
+        listed = await command(server, "CLIENT", "LIST", "TYPE", "normal")
+        assert isinstance(listed, bytes)
+        return {word for word in listed.split() if word.startswith(b"addr=")}
+
+    before = await connections()
+    await command(server, "REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(Unavailable):
+        await registry.renew(instance())
+    await command(server, "REPLICAOF", "NO", "ONE")
+    assert await registry.renew(instance())
+    assert len(before & await connections()) == 0
+    await registry.aclose()
+
+
+async def test_a_broken_stream_says_so(server: servers.RespServer) -> None:
+    registry = open_registry(server.url)
+    async with registry.changes() as changes:
+        await command(server, "CLIENT", "KILL", "TYPE", "pubsub")
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(5):
+                await anext(changes)
+    async with registry.changes() as changes:
+        server.kill()
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(5):
+                await anext(changes)
+    await registry.aclose()
+
+
+async def test_a_quiet_stream_stays_open(valkey: servers.RespServer, unique: str) -> None:
+    registry = ValkeyRegistry(valkey.url, namespace=unique, patience=0.1)
+    async with registry.changes() as changes:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.7):
+                await anext(changes)
+    async with registry.changes() as changes:
+        await registry.renew(instance())
+        assert await anext(changes) == instance()
+    await registry.aclose()
+
+
+async def test_a_stream_to_a_paused_server_ends(server: servers.RespServer) -> None:
+    registry = ValkeyRegistry(server.url, patience=0.2)
+    async with registry.changes() as changes:
+        server.pause()
+        try:
+            with pytest.raises(Unavailable, match="silent"):
+                async with asyncio.timeout(3):
+                    await anext(changes)
+        finally:
+            server.resume()
+    await registry.aclose()
