@@ -23,6 +23,13 @@ class Urls:
     sessions: str
 
 
+def with_programs(inherited: Mapping[str, str], folder: str) -> dict[str, str]:
+    """Look for commands in `folder` first: `python` is then the one that runs Seawall, with the
+    packages installed beside it, also where its virtual environment was not activated."""
+    path = inherited.get("PATH", "")
+    return {**inherited, "PATH": f"{folder}:{path}" if path else folder}
+
+
 def service_environment(
     inherited: Mapping[str, str],
     urls: Urls,

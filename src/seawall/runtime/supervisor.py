@@ -9,9 +9,11 @@ they need to finish; then the parent of all. Every step has a bound.
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from random import Random
 
 from seawall.clock import SYSTEM, Clock
@@ -20,6 +22,7 @@ from seawall.facts import Fanout, Observer, ignore
 from seawall.registry.connect import open_registry
 from seawall.runtime.admin import admin_server
 from seawall.runtime.assembly import Fleets, assemble, check_commands, server_urls
+from seawall.runtime.environment import with_programs
 from seawall.runtime.fleet import Fleet
 from seawall.runtime.ground import Ground
 from seawall.runtime.layout import Layout
@@ -131,7 +134,7 @@ class Supervisor:
             ),
             logs=logs,
             urls=server_urls(self.spec, self.layout),
-            inherited=self._environ,
+            inherited=with_programs(self._environ, str(Path(sys.executable).parent)),
             observer=self._observer,
             clock=self._clock,
             rng=self._rng,
