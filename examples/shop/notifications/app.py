@@ -72,7 +72,7 @@ async def cancelled(event: OrderEnded) -> None:
 
 
 async def _send(event: OrderEnded, *, kind: str, subject: str, text: str) -> None:
-    message_id = f"<{event.order_id}.{kind}@shop.example>"
+    message_id = f"<{kind}.{event.order_id}@shop.example>"
     async with database.read() as session:
         if await session.get(Sent, message_id) is not None:
             return

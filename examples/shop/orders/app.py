@@ -9,7 +9,7 @@ import uuid
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import Depends, Header, HTTPException, Query
+from fastapi import Header, HTTPException, Query
 from pydantic import BaseModel, Field
 
 from seawall import Caller, Flow, SagaMoved, Service, Transaction
@@ -53,7 +53,7 @@ async def place(
     order: NewOrder,
     caller: Caller,
     idempotency_key: Annotated[str, Header(min_length=1, max_length=255)],
-    tx: Annotated[Transaction, Depends(database, scope="function")],
+    tx: Annotated[Transaction, database.tx],
 ) -> OrderView:
     """Take an order. The same Idempotency-Key again is the same order, not a second one."""
     known = await prices(tx, {line.sku for line in order.lines})
@@ -142,7 +142,7 @@ async def one(order_id: str, caller: Caller) -> OrderDetail:
     return OrderDetail(**_view(row).model_dump(), timeline=events)
 
 
-@service.get("/internal/orders", summary="All orders, by id; not for the gateway")
+@service.get("/internal/ledger", summary="All orders, by id; not for the gateway")
 async def ledger(
     after: str = "", limit: int = Query(default=1000, ge=1, le=1000)
 ) -> list[OrderView]:

@@ -74,7 +74,7 @@ class Token(BaseModel):
     expires_in: int = int(LIFETIME)
 
 
-@service.post("/users/register", status_code=201)
+@service.post("/users", status_code=201)
 async def register(new: Credentials) -> Registered:
     email = new.email.lower()
     row = User(id=uuid.uuid4().hex, email=email, password=await passwords.hash(new.password))
@@ -89,7 +89,7 @@ async def register(new: Credentials) -> Registered:
     return Registered(user_id=row.id, email=email)
 
 
-@service.post("/users/login")
+@service.post("/login")
 async def login(who: Credentials) -> Token:
     async with database.read() as session:
         row = await session.scalar(sa.select(User).where(User.email == who.email.lower()))
