@@ -6,7 +6,8 @@ One context variable holds one object, so that a request pays for it once.
 
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException
@@ -30,14 +31,26 @@ class Identity:
     issuer: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """The work under way."""
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 
-    request_id: str = ""
-    deadline: Deadline | None = None  # nobody wants the answer later
-    caller: Mapping[str, str] = field(default_factory=dict)  # the identity headers as received
-    idempotency_key: str | None = None
+
+class Context:
+    """The work under way. Treat it as frozen: a frozen dataclass would cost a microsecond of
+    every request."""
+
+    __slots__ = ("caller", "deadline", "idempotency_key", "request_id")
+
+    def __init__(
+        self,
+        request_id: str = "",
+        deadline: Deadline | None = None,
+        caller: Mapping[str, str] = _NOBODY,
+        idempotency_key: str | None = None,
+    ) -> None:
+        self.request_id = request_id
+        self.deadline = deadline  # nobody wants the answer later
+        self.caller = caller  # the identity headers as received
+        self.idempotency_key = idempotency_key
 
     @property
     def identity(self) -> Identity | None:
@@ -51,6 +64,9 @@ class Context:
     def remaining(self) -> float | None:
         """Seconds until nobody wants the answer; None without a deadline."""
         return None if self.deadline is None else self.deadline.remaining(SYSTEM.now())
+
+    def __repr__(self) -> str:
+        return f"<Context {self.request_id} {self.deadline} {self.identity}>"
 
 
 NOTHING = Context()

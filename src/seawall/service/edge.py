@@ -17,10 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seawall.clock import SYSTEM
 from seawall.resilience.deadline import Deadline
 from seawall.service import compression, context
+from seawall.service.bodies import BoundedBody, StrictJson
 from seawall.service.problem import Problem, unexpected
-from seawall.service.strict_json import StrictJson
 from seawall.telemetry import tracing
-from seawall.wire.trace import TraceContext
 
 log = logging.getLogger("seawall.service")
 
@@ -30,14 +29,19 @@ _IN_THREAD = 128 * 1024
 _MAX_ID = 128  # characters of a request id that we repeat
 
 _DEADLINE = b"x-deadline-ms"
+_LENGTH = b"content-length"
+_CHUNKED = b"transfer-encoding"
 _REQUEST_ID = b"x-request-id"
 _IDEMPOTENCY = b"idempotency-key"
 _READ = frozenset(
     {
-        *(_DEADLINE, _REQUEST_ID, _IDEMPOTENCY, b"traceparent", b"tracestate", b"content-type"),
+        *(_DEADLINE, _REQUEST_ID, _IDEMPOTENCY, _LENGTH, _CHUNKED, b"traceparent", b"tracestate"),
         *(b"x-identity-subject", b"x-identity-scopes", b"x-identity-issuer", b"accept-encoding"),
+        b"content-type",
     }
 )
+_SPECIAL = frozenset({_DEADLINE, _LENGTH, _CHUNKED})
+_PROBED = frozenset({"GET", "HEAD"})
 _IDENTITY = (b"x-identity-subject", b"x-identity-scopes", b"x-identity-issuer")
 
 # Safe to abandon when the caller's time is up; others may be in the middle of a write.
@@ -56,6 +60,7 @@ class Surroundings(Protocol):
     draining: bool
     in_flight: int
     max_in_flight: int
+    max_body: int
     compress: bool
 
 
@@ -68,87 +73,57 @@ class Edge:
         self.app = app
         self.service = service
         self._probes = probes
-        self.served = served
+        self._served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
+        method = scope["method"]
         probe = self._probes.get(scope["path"])
-        if probe is not None and scope["method"] in ("GET", "HEAD"):
+        if probe is not None and method in _PROBED:
             await probe(scope, receive, send)
             return
         service = self.service
         service.in_flight += 1
-        request = _Request(self, scope, send)
         began = SYSTEM.now()
+        found = _find(scope)
+        request = _Request(service, scope, found, send)
         try:
-            await request.run(receive, began)
+            if _SPECIAL.isdisjoint(found) and service.in_flight <= service.max_in_flight:
+                request.enter(None)
+                await self.app(scope, receive, request.send)
+            else:
+                await self._special(request, receive, began)
+        except Exception as exc:  # noqa: BLE001 - the edge: nobody above can answer it
+            await request.unexpected(exc)
         finally:
             service.in_flight -= 1
-            self.served(scope["method"], _route(scope), request.status, SYSTEM.now() - began)
+            self._served(method, _route(scope), request.status, SYSTEM.now() - began)
 
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
-            await self.app(scope, receive, send)
-            return
-        found = _find(scope)
-        _enter(found, None)
-        self.service.in_flight += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.service.in_flight -= 1
-
-
-class _Request:
-    """One HTTP request on its way through; `send` is what the application sends with."""
-
-    __slots__ = ("_edge", "_gzip", "_held", "_request_id", "_scope", "_send", "_timeout", "status")
-
-    def __init__(self, edge: Edge, scope: Scope, send: Send) -> None:
-        self._edge = edge
-        self._scope = scope
-        self._send = send
-        self._gzip = b""
-        self._held: Message | None = None
-        self._request_id = b""
-        self._timeout: asyncio.Timeout | None = None
-        self.status = 0  # until the answer starts
-
-    async def run(self, receive: Receive, now: float) -> None:
-        found = _find(self._scope)
-        self._gzip = found.get(b"accept-encoding", b"")
+    async def _special(self, request: "_Request", receive: Receive, now: float) -> None:
+        """A request with a body, a deadline, or more than we can take."""
+        found = request.found
         deadline = None
         if _DEADLINE in found:
             deadline = Deadline.from_header(found[_DEADLINE].decode("latin-1"), now)
-        self._request_id = _enter(found, deadline)
+        request.enter(deadline)
         refusal = self._refusal(deadline, now)
         if refusal is not None:
-            await self.answer(refusal)
+            await request.answer(refusal)
             return
-        if b"json" in found.get(b"content-type", b""):
-            receive = StrictJson(receive)
-        try:
-            if deadline is not None and self._scope["method"] in _READS:
-                await self._within(deadline.remaining(now), receive)
-            else:
-                await self._edge.app(self._scope, receive, self.send)
-        except Exception as exc:  # noqa: BLE001 - the edge: nobody above can answer it
-            await self._unexpected(exc)
-
-    async def _within(self, seconds: float, receive: Receive) -> None:
-        try:
-            async with asyncio.timeout(seconds) as self._timeout:
-                await self._edge.app(self._scope, receive, self.send)
-        except TimeoutError:
-            if self._timeout is None or not self._timeout.expired():
-                raise
-            if not self.status:
-                await self.answer(Problem(status=504, detail="The caller's time ran out."))
+        scope = request.scope
+        if _LENGTH in found or _CHUNKED in found:
+            receive = BoundedBody(receive, scope, found.get(_LENGTH), self.service.max_body)
+            if b"json" in found.get(b"content-type", b""):
+                receive = StrictJson(receive)
+        if deadline is not None and scope["method"] in _READS:
+            await self._within(deadline.remaining(now), request, receive)
+        else:
+            await self.app(scope, receive, request.send)
 
     def _refusal(self, deadline: Deadline | None, now: float) -> Problem | None:
-        service = self._edge.service
+        service = self.service
         if deadline is not None and deadline.expired(now):
             return Problem(status=504, detail="No time was left when the request arrived.")
         if service.in_flight > service.max_in_flight:
@@ -160,12 +135,75 @@ class _Request:
             )
         return None
 
+    async def _within(self, seconds: float, request: "_Request", receive: Receive) -> None:
+        try:
+            async with asyncio.timeout(seconds) as request.timeout:
+                await self.app(request.scope, receive, request.send)
+        except TimeoutError:
+            if request.timeout is None or not request.timeout.expired():
+                raise
+            if not request.status:
+                await request.answer(Problem(status=504, detail="The caller's time ran out."))
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self.app(scope, receive, send)
+            return
+        request = _Request(self.service, scope, _find(scope), send)
+        request.enter(None)
+        self.service.in_flight += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.service.in_flight -= 1
+
+
+class _Request:
+    """One request on its way through; `send` is what the application sends with."""
+
+    __slots__ = ("_held", "_id", "_send", "_service", "found", "scope", "status", "timeout")
+
+    def __init__(self, service: Surroundings, scope: Scope, found: Found, send: Send) -> None:
+        self._service = service
+        self._send = send
+        self._held: Message | None = None
+        self._id = b""
+        self.scope = scope
+        self.found = found
+        self.timeout: asyncio.Timeout | None = None
+        self.status = 0  # until the answer starts
+
+    def enter(self, deadline: Deadline | None) -> None:
+        """Make its trace and context current."""
+        found = self.found
+        trace = tracing.Arrived(found.get(b"traceparent"), found.get(b"tracestate"))
+        tracing.enter(trace)
+        given = found.get(_REQUEST_ID)
+        if given and len(given) <= _MAX_ID:
+            self._id = given
+            request_id = given.decode("latin-1")
+        else:
+            request_id = trace.new_id or trace.context.trace_id
+            self._id = request_id.encode()
+        if not found:
+            context.enter(context.Context(request_id))
+            return
+        key = found.get(_IDEMPOTENCY)
+        context.enter(
+            context.Context(
+                request_id,
+                deadline,
+                _caller(found),
+                None if key is None else key.decode("latin-1"),
+            )
+        )
+
     async def answer(self, problem: Problem) -> None:
         """Send a problem as this request's answer."""
         trace = tracing.current()
         body = problem.body(
-            service=self._edge.service.name,
-            path=self._scope["path"],
+            service=self._service.name,
+            path=self.scope["path"],
             trace_id=trace.trace_id if trace else None,
         )
         headers = problem.raw_headers(len(body))
@@ -174,42 +212,42 @@ class _Request:
         )
         await self.send({"type": "http.response.body", "body": body})
 
-    async def _unexpected(self, exc: Exception) -> None:
-        method, path = self._scope["method"], self._scope["path"]
-        log.error("%s %s failed", method, path, exc_info=exc)
-        if not self.status:
-            await self.answer(unexpected())
-        elif self._held is not None:
+    async def unexpected(self, exc: Exception) -> None:
+        """Nobody below answered for this error: log it, and answer if that can still be."""
+        log.error("%s %s failed", self.scope["method"], self.scope["path"], exc_info=exc)
+        if not self.status or self._held is not None:
             self._held = None
-            self.status = 0
             await self.answer(unexpected())
 
-    async def send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.start":
-            await self._start(message)
-        elif self._held is None:
-            await self._send(message)
-        else:
-            await self._whole(message)
+    def send(self, message: Message) -> Awaitable[None]:
+        # Not a coroutine function: each one costs, and most messages only pass.
+        if message["type"] == "http.response.start":
+            return self._start(message)
+        if self._held is None:
+            return self._send(message)
+        return self._whole(message)
 
-    async def _start(self, message: Message) -> None:
-        service = self._edge.service
-        self.status = message["status"]
-        if self._timeout is not None:
-            self._timeout.reschedule(None)  # answering: a stream may go on
-        headers = [*message.get("headers", ())]
-        headers.append((b"x-served-by", service.served_by))
-        headers.append((b"x-request-id", self._request_id))
+    def _start(self, message: Message) -> Awaitable[None]:
+        service = self._service
+        status: int = message["status"]
+        self.status = status
+        if self.timeout is not None:
+            self.timeout.reschedule(None)  # answering: a stream may go on
+        headers: list[tuple[bytes, bytes]] = [
+            *message.get("headers", ()),
+            (b"x-served-by", service.served_by),
+            (b"x-request-id", self._id),
+        ]
         if service.draining:
             headers.append((b"connection", b"close"))
         large = service.compress and _length(headers) >= compression.MINIMUM
-        if large and compression.compressible(self.status, headers):
+        if large and compression.compressible(status, headers):
             headers = compression.vary(headers)
-            if self._scope["method"] != "HEAD" and compression.accepts_gzip(self._gzip):
+            accepted = self.found.get(b"accept-encoding", b"")
+            if self.scope["method"] != "HEAD" and compression.accepts_gzip(accepted):
                 self._held = {**message, "headers": headers}
-                return
-        await self._send({**message, "headers": headers})
+                return _nothing()
+        return self._send({**message, "headers": headers})
 
     async def _whole(self, message: Message) -> None:
         """The first piece of a body after its head was held: compress it if it is all."""
@@ -229,6 +267,10 @@ class _Request:
         await self._send({**message, "body": packed})
 
 
+async def _nothing() -> None:
+    return
+
+
 def _find(scope: Scope) -> Found:
     """The headers we read; of a repeated one the values joined, as RFC 9110 allows."""
     found: Found = {}
@@ -236,28 +278,6 @@ def _find(scope: Scope) -> Found:
         if name in _READ:
             found[name] = found[name] + b"," + value if name in found else value
     return found
-
-
-def _enter(found: Found, deadline: Deadline | None) -> bytes:
-    """Make trace and context of this request current; return its id."""
-    parent = found.get(b"traceparent")
-    trace: TraceContext = tracing.received(
-        parent.decode("latin-1") if parent else None,
-        found.get(b"tracestate", b"").decode("latin-1"),
-    )
-    tracing.enter(trace)
-    given = found.get(_REQUEST_ID, b"")
-    request_id = given if 0 < len(given) <= _MAX_ID else trace.trace_id.encode()
-    key = found.get(_IDEMPOTENCY)
-    context.enter(
-        context.Context(
-            request_id=request_id.decode("latin-1"),
-            deadline=deadline,
-            caller=_caller(found),
-            idempotency_key=None if key is None else key.decode("latin-1"),
-        )
-    )
-    return request_id
 
 
 _NOBODY: dict[str, str] = {}
@@ -279,7 +299,10 @@ def _length(headers: list[tuple[bytes, bytes]]) -> int:
 
 def _route(scope: Scope) -> str:
     """The template of the route that served it, never the path itself."""
-    inner: dict[str, Any] = scope.get("fastapi", {})
-    effective = inner.get("effective_route_context")
-    found = getattr(effective, "path_format", None) or getattr(scope.get("route"), "path", None)
+    inner: dict[str, Any] | None = scope.get("fastapi")
+    if inner is not None and (effective := inner.get("effective_route_context")) is not None:
+        found = getattr(effective, "path_format", None)
+        if isinstance(found, str):
+            return found
+    found = getattr(scope.get("route"), "path", None)
     return found if isinstance(found, str) else "__none__"

@@ -9,6 +9,7 @@ makes loop, threads and connections after the fork.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -122,6 +123,14 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _settle() -> None:
+    """What is here now stays: keep the garbage collector from going through it again and again,
+    and let it look at requests' leftovers less often than after every 700 objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn without its signals."""
 
@@ -191,6 +200,7 @@ class _Serving:
             log.info("listening on http://%s", Address(host, port))
             if isinstance(self._app, Service):
                 await self._app.listening(Address(host, port))
+            _settle()
 
     async def _stop_on_signal(self) -> None:
         await self._signalled.wait()

@@ -16,12 +16,45 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from seawall.wire.trace import TraceContext
+from seawall.wire.trace import Ids, TraceContext
 
-_CURRENT: ContextVar[TraceContext | None] = ContextVar("seawall_trace", default=None)
+_rng = Random()
+os.register_at_fork(after_in_child=_rng.seed)  # or replicas of one parent would share ids
 
-_ids = Random()
-os.register_at_fork(after_in_child=_ids.seed)  # or replicas of one parent would share ids
+_ids = Ids(_rng.randbytes)
+
+
+class Arrived:
+    """The context of work that came with these headers, read when somebody asks for it.
+
+    Most requests are answered without a log line, a call or a message, and never do.
+    """
+
+    __slots__ = ("_context", "_state", "_traceparent", "new_id")
+
+    def __init__(self, traceparent: bytes | None, tracestate: bytes | None) -> None:
+        self._traceparent = traceparent
+        self._state = tracestate
+        self._context: TraceContext | None = None
+        # The trace's id where the caller has none, so that answers can name it unread.
+        self.new_id = "" if traceparent else _ids.take(32)
+
+    @property
+    def context(self) -> TraceContext:
+        if self._context is None:
+            self._context = self._read()
+        return self._context
+
+    def _read(self) -> TraceContext:
+        if self._traceparent:
+            state = None if self._state is None else self._state.decode("latin-1")
+            parent = TraceContext.parse(self._traceparent.decode("latin-1"), state)
+            if parent is not None:
+                return parent.child(_rng)
+        return TraceContext(self.new_id or _ids.take(32), _ids.take(16), True)
+
+
+_CURRENT: ContextVar[TraceContext | Arrived | None] = ContextVar("seawall_trace", default=None)
 
 CLIENT = SpanKind.CLIENT
 PRODUCER = SpanKind.PRODUCER
@@ -38,19 +71,17 @@ def recording() -> bool:
 def current() -> TraceContext | None:
     """The context of the running code: the SDK's current span if there is one, else ours."""
     span = trace.get_current_span().get_span_context()
-    return _of(span) if span.is_valid else _CURRENT.get()
+    return _of(span) if span.is_valid else _ours()
 
 
-def received(traceparent: str | None, tracestate: str | None = None) -> TraceContext:
-    """The context of work that arrived with these headers: a new span of the caller's trace, or
-    a new trace where it sent none or no valid one."""
-    parent = TraceContext.parse(traceparent, tracestate) if traceparent else None
-    return TraceContext.new(_ids) if parent is None else parent.child(_ids)
+def _ours() -> TraceContext | None:
+    found = _CURRENT.get()
+    return found.context if isinstance(found, Arrived) else found
 
 
-def enter(context: TraceContext) -> None:
-    """Make `context` current for the rest of this task."""
-    _CURRENT.set(context)
+def enter(arrived: Arrived) -> None:
+    """Work that arrived from outside is what runs now, for the rest of this task."""
+    _CURRENT.set(arrived)
 
 
 @contextmanager
@@ -68,8 +99,8 @@ def span(
     what caused it, such as the publishing of a message.
     """
     if not recording():
-        parent = parent or _CURRENT.get()
-        own = TraceContext.new(_ids) if parent is None else parent.child(_ids)
+        parent = parent or _ours()
+        own = TraceContext.new(_rng) if parent is None else parent.child(_rng)
         token = _CURRENT.set(own)
         try:
             yield own
@@ -88,7 +119,7 @@ def _parent(given: TraceContext | None) -> otel_context.Context | None:
     """The SDK's context to start from; where the SDK has no span yet, ours is the parent."""
     if given is None and trace.get_current_span().get_span_context().is_valid:
         return None
-    parent = given or _CURRENT.get()
+    parent = given or _ours()
     if parent is None:
         return None
     return trace.set_span_in_context(NonRecordingSpan(_span_context(parent)))
