@@ -84,7 +84,7 @@ class Fleets:
             fleet.kill()
 
 
-def check_commands(spec: Spec, observer: Observer) -> None:
+def check_commands(spec: Spec, path: str, observer: Observer) -> None:
     """Leave out what is optional and not here; refuse what is needed and not here."""
     for name, service in spec.services.items():
         if name in (GATEWAY, VALKEY):
@@ -92,7 +92,7 @@ def check_commands(spec: Spec, observer: Observer) -> None:
         folder = spec.root / service.cwd
         if not folder.is_dir():
             raise Misconfigured(f"services.{name}.cwd: there is no folder {folder}")
-        if service.command is None or _installed(service, spec.root):
+        if service.command is None or _installed(service, spec.root, path):
             continue
         if not service.optional:
             raise Misconfigured(
@@ -102,11 +102,11 @@ def check_commands(spec: Spec, observer: Observer) -> None:
         observer(ServiceLeftOut(name, service.command[0]))
 
 
-def _installed(service: ServiceSpec, root: Path) -> bool:
+def _installed(service: ServiceSpec, root: Path, path: str) -> bool:
     program = (service.command or [""])[0]
     if "/" in program:
         return (root / service.cwd / program).exists()
-    return shutil.which(program) is not None
+    return shutil.which(program, path=path) is not None
 
 
 def server_urls(spec: Spec, layout: Layout) -> Urls:
@@ -129,7 +129,7 @@ def assemble(spec: Spec, ground: Ground, listener: socket.socket, make: MakeFlee
     for name, service in spec.services.items():
         if service.module is not None:
             recipe: Recipe = ModuleRecipe(name, service, ground)
-        elif _installed(service, spec.root):
+        elif _installed(service, spec.root, ground.inherited["PATH"]):
             recipe = CommandRecipe(name, service, ground)
         else:
             continue

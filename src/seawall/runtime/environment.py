@@ -1,5 +1,6 @@
 """The environment of a service process. Pure: what is inherited is an argument."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,16 @@ def with_programs(inherited: Mapping[str, str], folder: str) -> dict[str, str]:
     packages installed beside it, also where its virtual environment was not activated."""
     path = inherited.get("PATH", "")
     return {**inherited, "PATH": f"{folder}:{path}" if path else folder}
+
+
+def with_own_programs(inherited: Mapping[str, str], interpreter: str) -> dict[str, str]:
+    """The environment in which `python` and what is installed beside it are found first, so that
+    `command = ["python", ...]` is the Python that Seawall runs on, activated or not."""
+    folder = os.path.dirname(interpreter)
+    path = inherited.get("PATH", os.defpath)
+    if folder in path.split(os.pathsep):
+        return dict(inherited)
+    return {**inherited, "PATH": f"{folder}{os.pathsep}{path}"}
 
 
 def service_environment(

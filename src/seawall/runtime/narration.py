@@ -43,9 +43,9 @@ def _replica_died(fact: ReplicaDied) -> list[str]:
     again = "starting it again" if delay == 0 else f"starting it again in {delay:.1f} s"
     loop = ", it keeps dying" if fact.verdict.looping else ""
     head = f"{fact.place.instance_id} {fact.exit} after {fact.ran_for:.1f} s{loop}; {again}"
-    if fact.was_ready and fact.verdict.streak == 1:
-        return [head]  # what it said before has just been shown
-    return [head, *(f"  | {line}" for line in fact.last_words)]
+    # The rest of what it said has just been shown, and `seawall ps` keeps it.
+    last = next((line for line in reversed(fact.last_words) if line.strip()), "")
+    return [f"{head}: {last}" if last and not fact.was_ready else head]
 
 
 def _left_out(fact: ServiceLeftOut) -> list[str]:

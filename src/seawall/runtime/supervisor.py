@@ -22,7 +22,7 @@ from seawall.facts import Fanout, Observer, ignore
 from seawall.registry.connect import open_registry
 from seawall.runtime.admin import admin_server
 from seawall.runtime.assembly import Fleets, assemble, check_commands, server_urls
-from seawall.runtime.environment import with_programs
+from seawall.runtime.environment import with_own_programs, with_programs
 from seawall.runtime.fleet import Fleet
 from seawall.runtime.ground import Ground
 from seawall.runtime.layout import Layout
@@ -75,7 +75,7 @@ class Supervisor:
     ) -> None:
         self.spec = spec
         self.layout = Layout(spec.root)
-        self._environ = dict(environ)
+        self._environ = with_own_programs(environ, sys.executable)
         self._show = show
         self._clock = clock
         self._rng = rng or Random()
@@ -110,7 +110,7 @@ class Supervisor:
             logs = LogStore(self.layout.logs, self._clock, self._show)
             stack.push_async_callback(asyncio.to_thread, logs.close)
             self._observer.add(partial(self._narrate, logs))
-            check_commands(self.spec, self._observer)
+            check_commands(self.spec, self._environ["PATH"], self._observer)
             gateway = self.spec.gateway
             listener = stack.enter_context(listen(gateway.host, gateway.port))
             tasks = await stack.enter_async_context(Tasks())

@@ -1,0 +1,171 @@
+"""The gateway as a process: from the project's spec to a running `Gateway`.
+
+The composition root of the gateway. The supervisor forks it with a listening socket that its
+replicas share; in a container it listens by itself.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from seawall.errors import NoInstance, Unavailable
+from seawall.gateway.auth import Provider
+from seawall.gateway.config import Edge, GatewayConfig, Limit, LimitBy, Route, Timeouts
+from seawall.gateway.gateway import Gateway
+from seawall.identity.api_keys import ApiKey, ApiKeys
+from seawall.identity.keys import Keys, LocalKeys, key_from_secret, keys_from_file
+from seawall.identity.remote_keys import MAX_DOCUMENT, Fetch, RemoteKeys
+from seawall.identity.tokens import TokenRules, TokenVerifier
+from seawall.registry.connect import open_registry
+from seawall.registry.watcher import Watcher
+from seawall.spec import AuthSpec, GatewaySpec, LimitSpec, RouteSpec, Spec, load_spec
+from seawall.topology import Address, Constraint
+
+# A key set is small and its server near; the reader's own patience ends sooner.
+_FETCH_WITHIN = 10.0  # seconds
+
+_API_KEY_HEADER = "x-api-key"
+
+
+def run(project: str, profile: str) -> int:
+    """Run one gateway of the project until a signal ends it; the exit status."""
+    spec = load_spec(Path(project), profile=profile or None, environ=os.environ)
+    if sys.platform == "win32":
+        return asyncio.run(_serve(spec))
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(spec))
+
+
+async def _serve(spec: Spec) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_abort, stop, number)
+    async with AsyncExitStack() as stack:
+        registry = open_registry(spec.registry.url or "memory://seawall")
+        stack.push_async_callback(registry.aclose)
+        watcher = await stack.enter_async_context(Watcher(registry))
+        providers = {
+            name: await _provider(auth, spec, watcher, stack)
+            for name, auth in spec.gateway.auth.items()
+        }
+        gateway = Gateway(gateway_config(spec.gateway), watcher, providers=providers)
+        async with gateway.serving(_listener(spec.gateway)):
+            _say_ready()
+            await stop.wait()
+    return 0
+
+
+def _stop_or_abort(stop: asyncio.Event, number: signal.Signals) -> None:
+    if stop.is_set():  # asked twice: somebody does not want to wait
+        os._exit(128 + number)
+    stop.set()
+
+
+def _listener(spec: GatewaySpec) -> socket.socket | Address:
+    inherited = os.environ.get("SEAWALL_LISTEN_FD")
+    if inherited is None:
+        return Address(spec.host, spec.port)
+    listener = socket.socket(fileno=int(inherited))
+    listener.setblocking(False)
+    return listener
+
+
+def _say_ready() -> None:
+    fd = os.environ.get("SEAWALL_READY_FD")
+    if fd is not None:
+        os.write(int(fd), b"1")
+        os.close(int(fd))
+
+
+def gateway_config(spec: GatewaySpec) -> GatewayConfig:
+    """What the spec says, in the gateway's own words. Raises `Misconfigured`."""
+    return GatewayConfig(
+        routes=tuple(_route(route, spec) for route in spec.routes),
+        name=os.environ.get("SEAWALL_INSTANCE_ID", "gateway"),
+        trusted_proxies=tuple(spec.trusted_proxies),
+        edge=replace(Edge(), max_body=spec.max_body),
+        drain=spec.drain,
+        access_log="-",
+    )
+
+
+def _route(spec: RouteSpec, gateway: GatewaySpec) -> Route:
+    api_key = spec.auth is not None and gateway.auth[spec.auth].kind == "key"
+    limit = spec.limit
+    return Route(
+        service=spec.service,
+        path=spec.path,
+        exact=spec.path_type == "exact",
+        host=spec.host or "",
+        methods=tuple(method.upper() for method in spec.methods),
+        headers=dict(spec.headers),
+        version=Constraint.parse(spec.version),
+        rewrite=spec.rewrite,
+        timeouts=Timeouts(total=spec.timeout),
+        stream=spec.stream,
+        auth=spec.auth or "",
+        scopes=tuple(spec.scopes),
+        # A service may check a token again; an API key is the gateway's own business.
+        keep_token=not api_key,
+        limits=() if limit is None else (_limit(limit),),
+    )
+
+
+def _limit(spec: LimitSpec) -> Limit:
+    return Limit(rate=spec.rate, burst=spec.burst, by=LimitBy(spec.by))
+
+
+async def _provider(
+    auth: AuthSpec, spec: Spec, watcher: Watcher, stack: AsyncExitStack
+) -> Provider:
+    if auth.kind == "key":
+        keys = (
+            ApiKey(sha256=key.sha256, subject=key.subject, scopes=tuple(key.scopes))
+            for key in auth.keys
+        )
+        return Provider(ApiKeys(keys), header=_API_KEY_HEADER)
+    rules = TokenRules(
+        issuer=auth.issuer, audience=auth.audience, algorithms=frozenset(auth.algorithms)
+    )
+    return Provider(TokenVerifier(await _keys(auth, spec, watcher, stack), rules))
+
+
+async def _keys(auth: AuthSpec, spec: Spec, watcher: Watcher, stack: AsyncExitStack) -> Keys:
+    if auth.secret is not None:
+        return LocalKeys([key_from_secret(auth.secret)])
+    assert auth.jwks is not None
+    if "://" in auth.jwks or auth.jwks.startswith("service:"):
+        return await stack.enter_async_context(RemoteKeys(auth.jwks, _fetcher(watcher)))
+    return await asyncio.to_thread(keys_from_file, spec.root / auth.jwks)
+
+
+def _fetcher(watcher: Watcher) -> Fetch:
+    async def fetch(url: str) -> bytes:
+        if url.startswith("service:"):
+            service, _, path = url.removeprefix("service:").partition("/")
+            try:
+                address = watcher.resolve(service)[0].address
+            except NoInstance as exc:
+                raise Unavailable(str(exc)) from exc
+            url = f"http://{address}/{path}"
+        return await asyncio.to_thread(_get, url)
+
+    return fetch
+
+
+def _get(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=_FETCH_WITHIN) as answer:
+            return bytes(answer.read(MAX_DOCUMENT + 1))
+    except (urllib.error.URLError, ValueError) as exc:
+        raise Unavailable(f"{url}: {exc}") from exc
