@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from seawall.resilience import breaker
+from seawall.runtime import restart
 from seawall.sagas import progress
 from seawall.topology import InstanceState
 
@@ -73,6 +74,14 @@ DRAWINGS = (
         "incarnation, which begins anew.",
         states=tuple(InstanceState),
         arrows=_pairs(InstanceState, set(itertools.combinations(InstanceState, 2))),
+    ),
+    Drawing(
+        name="replica",
+        title="Replica under the supervisor",
+        source="seawall.runtime.restart.TRANSITIONS",
+        about="The place of one replica, whose processes come and go.",
+        states=tuple(restart.State),
+        arrows=_table_of(restart.TRANSITIONS),
     ),
     Drawing(
         name="saga",

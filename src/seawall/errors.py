@@ -11,7 +11,13 @@ answers it. Details are data on the error, so nobody has to parse English.
 
 
 class SeawallError(Exception):
-    """Every error Seawall raises on purpose."""
+    """Every error Seawall raises on purpose.
+
+    `spent`: whoever raised it has tried again already, as often as it may. To try again on top
+    of that multiplies: three layers of three tries are 27 calls.
+    """
+
+    spent: bool = False
 
 
 class NotSent(SeawallError):

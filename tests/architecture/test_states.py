@@ -23,7 +23,7 @@ def test_the_drawings_are_current() -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("page", ["breaker", "instance", "saga", "saga-step"])
+@pytest.mark.parametrize("page", ["breaker", "instance", "replica", "saga", "saga-step"])
 def test_each_drawing_has_a_diagram_and_a_table(page: str) -> None:
     text = (ROOT / "docs" / "states" / f"{page}.md").read_text()
     assert "stateDiagram-v2" in text

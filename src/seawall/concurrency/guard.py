@@ -37,6 +37,9 @@ T = TypeVar("T")
 # breaker.
 _FAIR_SHARE = 0.25
 
+# After these we have tried as often as we may, and nobody above is to do it all again.
+_SPENT = frozenset({Stop.ATTEMPTS, Stop.BUDGET})
+
 
 @dataclass(frozen=True, slots=True)
 class Target(Generic[K]):
@@ -114,8 +117,8 @@ class Guard:
         `target(tried)` says where to go, given the keys tried before, and raises `NoInstance`
         if there is nowhere; `call(key, limit)` does it, and is cancelled after `limit` seconds.
         It says what happened by the type of its error: an answer that means "broken" is to be
-        raised. Raises `DeadlineExceeded`, or the error of the last try. A `Refused` is an
-        answer, and no fallback is asked.
+        raised. Raises `DeadlineExceeded`, or the error of the last try, marked `spent` if the
+        tries or the budget are used up. A `Refused` is an answer, and no fallback is asked.
         """
         if deadline is not None and deadline.expired(self._clock.now()):
             raise DeadlineExceeded(f"{self._name}: no time was left to ask")
@@ -160,6 +163,7 @@ class Guard:
         now = self._clock.now()
         match decide(last, config=self._retry, budget=self._budget, rng=self._rng, now=now):
             case Stop() as why:
+                error.spent = error.spent or why in _SPENT
                 self._observe(GaveUp(self._name, last.number, error, why))
                 return None
             case again:

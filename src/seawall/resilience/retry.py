@@ -34,6 +34,7 @@ class Stop(Enum):
     """Why there is no other try."""
 
     FINAL = "the error is final"
+    SPENT = "a layer below has tried again already"
     NOT_IDEMPOTENT = "it may have happened, and it is not idempotent"
     ATTEMPTS = "all tries are used"
     OPEN = "the breaker is open, and there is nobody else to ask"
@@ -79,13 +80,15 @@ def decide(
 
 
 def _forbidden(tried: Try, config: RetryConfig) -> Stop | None:
-    if isinstance(tried.error, OutcomeUnknown):
-        if not tried.idempotent:
-            return Stop.NOT_IDEMPOTENT
-    elif not isinstance(tried.error, NotSent):
+    error = tried.error
+    if not isinstance(error, (NotSent, OutcomeUnknown)):
         return Stop.FINAL
-    elif isinstance(tried.error, BreakerOpen) and not tried.elsewhere:
+    if isinstance(error, OutcomeUnknown) and not tried.idempotent:
+        return Stop.NOT_IDEMPOTENT
+    if isinstance(error, BreakerOpen) and not tried.elsewhere:
         return Stop.OPEN  # waiting for it would undo what a breaker is for: to fail at once
+    if error.spent:
+        return Stop.SPENT
     return Stop.ATTEMPTS if tried.number >= config.attempts else None
 
 

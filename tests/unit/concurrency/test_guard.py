@@ -234,8 +234,30 @@ async def test_without_a_budget_there_is_no_retry() -> None:
     assert stage.facts[-1].why is Stop.BUDGET
 
 
+async def test_a_guard_around_a_guard_does_not_multiply_tries() -> None:
+    inner = Stage([OutcomeUnknown("reset") for _ in range(9)])
+    outer = Stage()
+
+    async def call(key: str, limit: float) -> str:
+        return await inner.run()
+
+    with pytest.raises(OutcomeUnknown) as caught:
+        await outer.guard.run(call, outer.target, idempotent=True)
+    assert caught.value.spent
+    assert len(inner.asked) == 3
+    assert outer.facts == [GaveUp("stock", 1, caught.value, Stop.SPENT)]
+
+
+async def test_what_was_not_retried_is_not_spent() -> None:
+    stage = Stage([OutcomeUnknown("reset")])
+    with pytest.raises(OutcomeUnknown) as caught:
+        await stage.run(idempotent=False)
+    assert not caught.value.spent
+
+
 async def test_the_budget_is_shared_by_all_calls() -> None:
-    stage = Stage([NotSent("x")] * 100, floor=5.0, breaker=BreakerConfig(consecutive_failures=999))
+    steps: list[Step] = [NotSent("x") for _ in range(100)]
+    stage = Stage(steps, floor=5.0, breaker=BreakerConfig(consecutive_failures=999))
     for _ in range(10):
         with pytest.raises(NotSent):
             await stage.run()

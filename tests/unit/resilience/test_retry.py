@@ -16,6 +16,7 @@ from seawall.errors import (
     OutcomeUnknown,
     RateLimited,
     Refused,
+    SeawallError,
 )
 from seawall.resilience.budget import RetryBudget
 from seawall.resilience.deadline import Deadline
@@ -65,6 +66,13 @@ def test_the_error_says_whether_it_may_be_tried_again(
 ) -> None:
     found = verdict(error, idempotent=idempotent)
     assert isinstance(found, Again) if again is True else found is again
+
+
+@pytest.mark.parametrize("kind", [NotSent, OutcomeUnknown])
+def test_what_a_layer_below_has_retried_is_not_retried_again(kind: type[SeawallError]) -> None:
+    error = kind("tried thrice")
+    error.spent = True
+    assert verdict(error) is Stop.SPENT
 
 
 def test_tries_are_counted_with_the_first() -> None:
