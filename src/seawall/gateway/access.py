@@ -17,26 +17,29 @@ MAX_BACKLOG: Final = 4 * 1024 * 1024
 
 
 class Stamp:
-    """Wall clock time as RFC 3339 with milliseconds, made from a second's text that is kept."""
+    """Wall clock time as RFC 3339 with milliseconds; each text is made once."""
 
-    __slots__ = ("_offset", "_second", "_text")
+    __slots__ = ("_last", "_millisecond", "_offset", "_second")
 
     def __init__(self) -> None:
         self._offset: float = 0.0
-        self._second: int = -1
-        self._text: str = ""
+        self._millisecond: int = -1
+        self._second: str = ""
+        self._last: str = ""
 
     def settle(self, now: float, wall: float) -> None:
         """Take over the clocks' difference; often enough that a stepped clock is seen."""
         self._offset = wall - now
 
     def text(self, now: float) -> str:
-        wall = now + self._offset
-        second = int(wall)
-        if second != self._second:
-            self._second = second
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return "%s.%03dZ" % (self._text, (wall - second) * 1000)  # noqa: UP031 - half an f-string's cost
+        millisecond = int((now + self._offset) * 1000)
+        if millisecond != self._millisecond:
+            if millisecond // 1000 != self._millisecond // 1000 or not self._second:
+                moment = datetime.fromtimestamp(millisecond // 1000, UTC)
+                self._second = moment.strftime("%Y-%m-%dT%H:%M:%S")
+            self._millisecond = millisecond
+            self._last = f"{self._second}.{millisecond % 1000:03d}Z"
+        return self._last
 
 
 class AccessLog:

@@ -13,7 +13,15 @@ from seawall.gateway.exchange import Exchange
 from seawall.gateway.forwarding import forwarded
 from seawall.gateway.proxy import Proxy
 from seawall.gateway.timers import NEVER, Timed
-from seawall.wire.http1 import CHUNKED, BadMessage, Chunked, RequestHead, head_end, scan_request
+from seawall.wire.http1 import (
+    CHUNKED,
+    MAX_HEAD,
+    BadMessage,
+    Chunked,
+    RequestHead,
+    head_end,
+    scan_request,
+)
 
 # What is read ahead of the request under way.
 MAX_AHEAD: Final = 64 * 1024
@@ -275,7 +283,9 @@ class Downstream(Timed):
         data = self._buffer
         if data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112, 2.2: one empty line before a request is forgiven
-        end = head_end(data)
+        end = data.find(b"\r\n\r\n") + 4
+        if not 4 <= end <= MAX_HEAD:
+            end = head_end(data)
         now = self._proxy.now()
         if end < 0:
             if not self._head_begun:

@@ -386,7 +386,7 @@ class Exchange:
         good = self.status < 500
         self._leave(GOOD if good else BAD, now)
         if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
-            upstream.release()
+            upstream.release(now)
         else:
             upstream.close()  # it still has to read a request that it answered already
         self._end(now, GOOD if good else BAD)
@@ -594,7 +594,10 @@ class Exchange:
         self.endpoint = None
         endpoint.in_flight -= 1
         if verdict == GOOD:
-            plan.cluster.succeeded(endpoint, permit, now)
+            if endpoint.suspect or permit.probe:
+                plan.cluster.succeeded(endpoint, permit, now)
+            else:
+                endpoint.breaker.succeeded(permit, now)
         elif verdict == BAD:
             plan.cluster.failed(endpoint, permit, now)
         else:
@@ -617,6 +620,8 @@ class Exchange:
                 cluster.in_flight -= 1
                 if verdict == NEITHER:
                     cluster.breaker.cancelled(permit, now)
+                elif verdict == GOOD and not permit.probe:
+                    cluster.breaker.succeeded(permit, now)
                 else:
                     cluster.settled(permit, verdict == GOOD, now)
         if self.flag is not Flag.NONE:

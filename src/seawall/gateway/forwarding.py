@@ -128,10 +128,13 @@ def _forwarded(exchange: "Exchange") -> bytes:
 
 _LINE: Final = (
     '{"timestamp":"%s","event.name":"access","gateway":"%s","method":"%s","path":"%s",'
-    '"route":%s,"service":"%s","instance":"%s","status":%d,"flags":"%s","duration_ms":%.3f,'
+    '%s,"instance":"%s","status":%d,"flags":"%s","duration_ms":%.3f,'
     '"upstream_ms":%.3f,"bytes_in":%d,"bytes_out":%d,"attempts":%d,"client":"%s",'
     '"subject":%s,"request_id":"%s","trace_id":"%s"}\n'
 )
+
+
+_NO_ROUTE: Final = '"route":"","service":""'
 
 
 def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
@@ -145,8 +148,7 @@ def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
         proxy.config.name,
         head.method.decode("latin-1"),
         head.path.decode("latin-1"),
-        '""' if plan is None else plan.log_label,
-        "" if plan is None else plan.cluster.service,
+        _NO_ROUTE if plan is None else plan.log_label,
         exchange.instance,
         exchange.status,
         exchange.flag._value_,

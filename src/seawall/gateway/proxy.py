@@ -52,7 +52,7 @@ class Plan:
         self.cluster: Cluster = cluster
         self.filters: tuple[Filter, ...] = filters
         self.metrics: RouteMetrics = metrics
-        self.log_label: str = json.dumps(route.label)
+        self.log_label: str = f'"route":{json.dumps(route.label)},"service":"{route.service}"'
         self.max_body: int = max_body if route.max_body is None else route.max_body
         self.rewrites: bool = route.rewrite is not None
         self.stream: bool = route.stream

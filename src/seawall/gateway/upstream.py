@@ -105,13 +105,9 @@ class Dialer:
 
     def __init__(self, tasks: Tasks, wheel: Wheel, clock: Clock, config: Upstreams) -> None:
         self._tasks = tasks
-        self._config = config
+        self.idle_timeout: float = config.idle_timeout
         self.wheel = wheel
         self.now: Callable[[], float] = clock.now
-
-    @property
-    def idle_timeout(self) -> float:
-        return self._config.idle_timeout
 
     def dial(self, endpoint: Endpoint, exchange: "Exchange", attempt: int, within: float) -> None:
         endpoint.connections += 1
@@ -138,7 +134,7 @@ class Dialer:
         if upstream.state != IDLE:
             exchange.not_connected(attempt, reason)
         elif not exchange.connected(upstream, attempt):
-            upstream.release()  # it is not waited for any more: the next one takes it
+            upstream.release(self.now())  # it is not waited for any more: the next one takes it
 
 
 class Upstream(Timed):
@@ -188,7 +184,7 @@ class Upstream(Timed):
         self._method = method
         self.transport.write(data)
 
-    def release(self) -> None:
+    def release(self, now: float) -> None:
         """The exchange is over on both sides: keep the connection, or close it."""
         self.exchange = None
         if self.state == CLOSED:
@@ -202,7 +198,7 @@ class Upstream(Timed):
         self.state = IDLE
         self.served += 1
         endpoint.idle.append(self)
-        deadline = self._dialer.now() + self._dialer.idle_timeout
+        deadline = now + self._dialer.idle_timeout
         if self.slot >= 0:
             self.deadline = deadline
         else:

@@ -278,14 +278,15 @@ def _settle_host(head: RequestHead, host: bytes | None) -> None:
 
 def _settle_framing(head: RequestHead, special: list[tuple[int, bytes]]) -> None:
     """Settle where the message ends and what the connection does next."""
-    length, coding = _framing(special, 400)
+    head.body = _length(special)
+    coding = _coding(special)
     if coding is not None:
+        if any(kind == headers.CONTENT_LENGTH for kind, _ in special):
+            raise BadMessage(400, "both Content-Length and Transfer-Encoding")
         if not head.version_1_1:
             raise BadMessage(400, "Transfer-Encoding in HTTP/1.0")
         _check_coding(coding)
         head.body = CHUNKED
-    elif length >= 0:
-        head.body = length
     options = _options(special)
     if options:
         head.lines = _without(head.lines, options, 400)
@@ -300,22 +301,22 @@ def _settle_framing(head: RequestHead, special: list[tuple[int, bytes]]) -> None
             head.upgrade = value.lower() if head.version_1_1 else b""
 
 
-def _framing(special: list[tuple[int, bytes]], status: int) -> tuple[int, bytes | None]:
-    """The Content-Length, or -1, and the transfer coding; both at once are refused."""
-    length = -1
-    coding: bytes | None = None
-    for kind, value in special:
-        if kind == headers.CONTENT_LENGTH:
-            if length >= 0:
-                raise BadMessage(status, "more than one Content-Length")
-            if not value.isdigit() or len(value) > MAX_DIGITS:
-                raise BadMessage(status, "a Content-Length that is no number")
-            length = int(value)
-        elif kind == headers.TRANSFER_ENCODING:
-            coding = value if coding is None else coding + b"," + value
-    if length >= 0 and coding is not None:
-        raise BadMessage(status, "both Content-Length and Transfer-Encoding")
-    return length, coding
+def _number(value: bytes, status: int) -> int:
+    if not value.isdigit() or len(value) > MAX_DIGITS:
+        raise BadMessage(status, "a Content-Length that is no number")
+    return int(value)
+
+
+def _length(special: list[tuple[int, bytes]]) -> int:
+    values = [value for kind, value in special if kind == headers.CONTENT_LENGTH]
+    if len(values) > 1:
+        raise BadMessage(400, "more than one Content-Length")
+    return _number(values[0], 400) if values else 0
+
+
+def _coding(special: list[tuple[int, bytes]]) -> bytes | None:
+    values = [value for kind, value in special if kind == headers.TRANSFER_ENCODING]
+    return b",".join(values) if values else None
 
 
 def _check_coding(coding: bytes) -> None:
@@ -359,7 +360,7 @@ def _status(line: bytes) -> int:
     return int(line[9:12])
 
 
-def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:
+def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:  # noqa: C901 - as above
     """Read the head `data[:end]` of an answer to `method`. Raises `BadMessage` with status 502."""
     text = data[: end - 4]
     lines = text.split(b"\r\n")
@@ -378,39 +379,41 @@ def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:
             continue
         if kind < 0 or not colon:
             raise BadMessage(502, "a line that is no field")
-        if kind != headers.CONNECTION or value != b" keep-alive":  # which goes without saying
+        if kind == headers.CONTENT_LENGTH:
+            if head.body >= 0:
+                raise BadMessage(502, "more than one Content-Length")
+            head.body = _number(value.strip(b" \t"), 502)
+            continue
+        if value != b" keep-alive":  # a Connection that says what goes without saying
             special.append((kind, value.strip(b" \t")))
-        if kind != headers.CONTENT_LENGTH and kind != headers.SERVED_BY:
+        if kind != headers.SERVED_BY:
             taken.append(index)
     while taken:
         del lines[taken.pop()]
-    _frame_response(head, method, special)
+    status = head.status
+    if special or method == b"HEAD" or status < 200 or status in (204, 304) or first[7] == 0x30:
+        _frame_response(head, method, special)
     return head
 
 
 def _frame_response(head: ResponseHead, method: bytes, special: list[tuple[int, bytes]]) -> None:
-    """RFC 9112, section 6.3."""
-    length, coding = _framing(special, 502)
-    if len(special) > 1 or length < 0:
-        _settle_connection(head, special)
-    if coding is not None and coding.lower() != b"chunked":
-        raise BadMessage(502, "a transfer coding other than chunked")
+    """RFC 9112, section 6.3, for what is not simply a body of some length."""
+    length, status = head.body, head.status
+    coding = _coding(special)
+    if coding is not None:
+        if coding.lower() != b"chunked" or length >= 0 or head.status_line[7:8] == b"0":
+            raise BadMessage(502, "a Transfer-Encoding that is not just chunked")
+        head.body = CHUNKED
+    _settle_connection(head, special)
     if head.status_line[7:8] == b"0":
-        if coding is not None:
-            raise BadMessage(502, "Transfer-Encoding in HTTP/1.0")
         head.status_line = b"HTTP/1.1" + head.status_line[8:]
         head.keep_alive = False
-    status = head.status
     if method == b"HEAD" or status == 304:
         head.body = 0  # a length is passed on all the same: it describes what GET would bring
     elif status < 200 or status == 204:
         head.body = 0
         if length >= 0:
             head.lines = [line for line in head.lines if _name(line) != b"content-length"]
-    elif coding is not None:
-        head.body = CHUNKED
-    elif length >= 0:
-        head.body = length
 
 
 def _settle_connection(head: ResponseHead, special: list[tuple[int, bytes]]) -> None:

@@ -9,6 +9,11 @@ import re
 from functools import lru_cache
 from typing import Final
 
+# A path that is canonical as it is: no escapes, no empty and no dot segments. Most are.
+_PLAIN: Final = re.compile(
+    rb"(?:/[A-Za-z0-9\-_~!$&'()*+,;=:@|\[\]][A-Za-z0-9\-._~!$&'()*+,;=:@|\[\]]*)+/?|/"
+)
+
 
 class BadTarget(ValueError):
     """The target has no single meaning."""
@@ -34,23 +39,14 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
     Raises `BadTarget`.
     """
+    if _PLAIN.fullmatch(target) is not None:
+        return target, b""
     path, mark, query = target.partition(b"?")
-    if path.translate(None, _PATH) or path[:1] != b"/":
-        raise BadTarget("a character that a path cannot hold")
+    if _PLAIN.fullmatch(path) is None:
+        path = canonical(path)
     if mark and query.translate(None, _QUERY):
         raise BadTarget("a character that a query cannot hold")
-    if b"%" in path or b"/." in path or b"//" in path:
-        path = canonical(path)
-    return path, mark + query if mark else b""
-
-
-def split_url(target: bytes) -> tuple[bytes, bytes, bytes]:
-    """Authority, canonical path and query of an http URL (absolute form). Raises `BadTarget`."""
-    authority, slash, rest = target[7:].partition(b"/")
-    if not slash and b"?" in authority:
-        authority, _, query = authority.partition(b"?")
-        rest = b"?" + query
-    return authority, *split_target(b"/" + rest)
+    return path, mark + query
 
 
 def canonical(path: bytes) -> bytes:
@@ -58,6 +54,8 @@ def canonical(path: bytes) -> bytes:
 
     Idempotent. Raises `BadTarget`.
     """
+    if path.translate(None, _PATH) or path[:1] != b"/":
+        raise BadTarget("a character that a path cannot hold")
     if b"%" in path:
         path = _unescaped(path)
     kept: list[bytes] = []
@@ -72,6 +70,15 @@ def canonical(path: bytes) -> bytes:
     ends_in_folder = parts[-1] in (b"", b".", b"..")
     joined = b"/" + b"/".join(kept)
     return joined + b"/" if ends_in_folder and kept else joined
+
+
+def split_url(target: bytes) -> tuple[bytes, bytes, bytes]:
+    """Authority, canonical path and query of an http URL (absolute form). Raises `BadTarget`."""
+    authority, slash, rest = target[7:].partition(b"/")
+    if not slash and b"?" in authority:
+        authority, _, query = authority.partition(b"?")
+        rest = b"?" + query
+    return authority, *split_target(b"/" + rest)
 
 
 def _unescaped(path: bytes) -> bytes:
