@@ -1,5 +1,6 @@
 """Every error of a service as problem+json."""
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -7,9 +8,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from seawall.errors import SeawallError
+from seawall.errors import Misconfigured, SeawallError
+from seawall.service import context
 from seawall.service.problem import Problem, of_error, of_validation, unexpected
 from seawall.telemetry import tracing
+from seawall.transport.http1 import IDEMPOTENT
+
+log = logging.getLogger("seawall.service")
 
 # Statuses whose answers have no body (RFC 9110).
 _BODILESS = frozenset({204, 205, 304})
@@ -38,7 +43,11 @@ def install(app: FastAPI) -> None:
         return respond(request, of_validation(error.errors()))
 
     async def on_seawall(request: Request, error: Any) -> Response:
-        return respond(request, of_error(error))
+        assert isinstance(error, SeawallError)
+        if isinstance(error, Misconfigured):
+            log.error("%s", error)
+        keyed = context.IDEMPOTENCY_KEY in request.headers
+        return respond(request, of_error(error, idempotent=keyed or request.method in IDEMPOTENT))
 
     async def on_unexpected(request: Request, error: Any) -> Response:
         return respond(request, unexpected())  # the edge logs it

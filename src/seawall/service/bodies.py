@@ -37,57 +37,53 @@ def _deeper(value: object, levels: int) -> bool:
     return False
 
 
-class BoundedBody:
-    """A `receive` that refuses more than `limit` bytes with 413.
+class CheckedBody:
+    """A `receive` that refuses more than `limit` bytes with 413 and bad JSON with 400.
 
     FastAPI's own limit costs three layers, on requests without a body too, so it serves only
-    routes that declare one of their own (`max_body_size=`), which then takes the place of this.
+    routes that declare one of their own (`max_body_size=`), which then takes the place of ours.
+    For JSON a second reference to the chunks is kept until the last one, within the limit.
     """
 
-    __slots__ = ("_declared", "_limit", "_receive", "_received", "_scope")
+    __slots__ = ("_chunks", "_declared", "_json", "_limit", "_receive", "_received", "_scope")
 
-    def __init__(self, receive: Receive, scope: Scope, declared: bytes | None, limit: int) -> None:
+    def __init__(
+        self, receive: Receive, scope: Scope, declared: bytes | None, limit: int, *, json: bool
+    ) -> None:
         self._receive = receive
         self._scope = scope
         # Digits only: the server in front has parsed it. Compared before a byte is read.
         self._declared = int(declared) if declared and declared.isdigit() else 0
         self._limit = limit
         self._received = 0
-
-    async def __call__(self) -> Message:
-        if MAX_BODY_SIZE_SCOPE_KEY in self._scope:
-            return await self._receive()
-        if self._declared > self._limit:
-            raise HTTPException(413, f"the body is larger than {self._limit} bytes")
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
-            if self._received > self._limit:
-                raise HTTPException(413, f"the body is larger than {self._limit} bytes")
-        return message
-
-
-class StrictJson:
-    """A `receive` that looks at a JSON body once it is complete.
-
-    It keeps a second reference to the chunks until the last one, which the body limit bounds.
-    """
-
-    __slots__ = ("_chunks", "_receive")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+        self._json = json
         self._chunks: list[bytes] = []
 
     async def __call__(self) -> Message:
+        scope = self._scope
+        limited_by_route = MAX_BODY_SIZE_SCOPE_KEY in scope
+        if self._declared > self._limit and not limited_by_route:
+            raise self._too_large()
         message = await self._receive()
         if message["type"] != "http.request":
             return message
-        if chunk := message.get("body", b""):
-            self._chunks.append(chunk)
-        if not message.get("more_body", False) and self._chunks:
-            body = b"".join(self._chunks)
-            self._chunks = []
-            if fault := check(body):
-                raise HTTPException(400, f"the body is not valid JSON: {fault}")
+        chunk = message.get("body", b"")
+        self._received += len(chunk)
+        if self._received > self._limit and not limited_by_route:
+            raise self._too_large()
+        if self._json:
+            self._look_at(chunk, message.get("more_body", False))
         return message
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body is larger than {self._limit} bytes")
+
+    def _look_at(self, chunk: bytes, more: bool) -> None:
+        if more or self._chunks:
+            self._chunks.append(chunk)
+        if more:
+            return
+        body = b"".join(self._chunks) if self._chunks else chunk
+        self._chunks = []
+        if body and (fault := check(body)):
+            raise HTTPException(400, f"the body is not valid JSON: {fault}")

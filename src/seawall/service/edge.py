@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seawall.clock import SYSTEM
 from seawall.resilience.deadline import Deadline
 from seawall.service import compression, context
-from seawall.service.bodies import BoundedBody, StrictJson
+from seawall.service.bodies import CheckedBody
 from seawall.service.problem import Problem, unexpected
 from seawall.telemetry import tracing
 
@@ -114,9 +114,13 @@ class Edge:
             return
         scope = request.scope
         if _LENGTH in found or _CHUNKED in found:
-            receive = BoundedBody(receive, scope, found.get(_LENGTH), self.service.max_body)
-            if b"json" in found.get(b"content-type", b""):
-                receive = StrictJson(receive)
+            receive = CheckedBody(
+                receive,
+                scope,
+                found.get(_LENGTH),
+                self.service.max_body,
+                json=b"json" in found.get(b"content-type", b""),
+            )
         if deadline is not None and scope["method"] in _READS:
             await self._within(deadline.remaining(now), request, receive)
         else:

@@ -35,6 +35,7 @@ from seawall.resilience.backoff import full_jitter
 from seawall.service.client import Client
 from seawall.service.database import Database
 from seawall.service.handlers import Declared, MessageHandler
+from seawall.service.sessions import CookieSessions
 from seawall.service.settings import Settings
 from seawall.topology import Address, Instance, InstanceState
 
@@ -59,6 +60,7 @@ class Declarations:
 
     database: Database | None = None
     clients: list[Client] = field(default_factory=list)
+    sessions: list[CookieSessions] = field(default_factory=list)
     handlers: list[Declared] = field(default_factory=list)
     start_hooks: list[Hook] = field(default_factory=list)
     stop_hooks: list[Hook] = field(default_factory=list)
@@ -127,6 +129,9 @@ class Life:
         self._stack.push_async_callback(self.transport.aclose)
         self.publisher = Publisher(self.transport, observer=self._observer)
         self._stack.push_async_callback(_within, self.publisher.aclose)
+        for sessions in declared.sessions:
+            sessions.open(settings.sessions_url or settings.messages_url)
+            self._stack.push_async_callback(sessions.close)
         await self._watch()
 
     async def _watch(self) -> None:

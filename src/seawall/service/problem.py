@@ -1,10 +1,10 @@
 """Errors as HTTP answers: `application/problem+json` (RFC 9457).
 
-`retryable: true` means that nothing happened and the same request may be sent again, whatever
-its method. An error that leaves a handler is never retryable: what the handler did before it
-failed is not known here, and a client inside it has spent the tries there were (retrying at
-every layer multiplies the load at the worst moment). Whoever asked with an idempotent method or
-an Idempotency-Key may of course ask again.
+`retryable: true` means that the same request may be sent again: either nothing happened, or it
+is idempotent (by its method or its key) and the failure may pass. What a handler did before it
+failed is not known here, so a plain POST that got that far is never retryable; nor is an error
+whose raiser has already tried as often as it may, since retrying at every layer multiplies the
+load at the worst moment.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from seawall.errors import (
     OutcomeUnknown,
     RateLimited,
     Refused,
+    SeawallError,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -112,8 +113,8 @@ def _encode(content: Mapping[str, Any]) -> bytes:
         return msgspec.json.encode(safe, enc_hook=str)
 
 
-def of_error(error: Exception) -> Problem:
-    """What the caller is told about an error of Seawall's own tree."""
+def of_error(error: SeawallError, *, idempotent: bool = False) -> Problem:
+    """What the caller of a handler that raised `error` is told; `idempotent` is its request."""
     if isinstance(error, CallRefused):
         if error.status in _PASSED_ON:
             return Problem(status=error.status, detail=_detail(error))
@@ -124,7 +125,13 @@ def of_error(error: Exception) -> Problem:
     if isinstance(error, Misconfigured):
         return Problem(status=status, detail="The service is misconfigured; its log says how.")
     pause = (error.retry_after or _DEFAULT_RETRY_AFTER) if isinstance(error, NotSent) else None
-    return Problem(status=status, detail=str(error), retry_after=pause)
+    passing = isinstance(error, NotSent) or status == 502
+    return Problem(
+        status=status,
+        detail=str(error),
+        retry_after=pause,
+        retryable=idempotent and passing and not error.spent,
+    )
 
 
 # The first that fits.

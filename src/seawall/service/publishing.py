@@ -38,7 +38,7 @@ def message(
     envelope = Envelope(
         id=message_id or uuid.uuid4().hex,
         type=topic,
-        source=source,
+        source=f"/services/{source}",
         time=SYSTEM.wall(),
         subject=key,
         extensions=extensions,

@@ -7,7 +7,7 @@ application starts (its ASGI lifespan), and is undone when it stops.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI
 from sqlalchemy import MetaData
@@ -15,6 +15,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from seawall.errors import Misconfigured
 from seawall.facts import Fanout, Observer
+from seawall.identity.sessions import SessionRules
 from seawall.messaging import outbox, tables
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.consumer import ConsumerConfig
@@ -32,6 +33,7 @@ from seawall.service.observing import Observing
 from seawall.service.probes import Probes
 from seawall.service.routes import Memory, Route
 from seawall.service.routes import metadata as kept_answers
+from seawall.service.sessions import CookieSessions
 from seawall.service.settings import Settings
 from seawall.telemetry.metrics import Metrics
 from seawall.topology import Address, InstanceState, parse_version, service_name
@@ -134,6 +136,22 @@ class Service(FastAPI):
         self._declared.database = self.memory.database = database
         self.health.add(Check("database", database.check, needed=False, within=1.0))
         return database
+
+    def sessions(
+        self,
+        *,
+        cookie: str = "session",
+        rules: SessionRules | None = None,
+        same_site: Literal["lax", "strict", "none"] = "lax",
+    ) -> CookieSessions:
+        """Declare that browsers have sessions here, kept on the server.
+
+        In the store that `SEAWALL_SESSIONS__URL` names, else beside the messages; every replica
+        of every service with the same cookie and store sees them.
+        """
+        sessions = CookieSessions(cookie, rules or SessionRules(), same_site)
+        self._declared.sessions.append(sessions)
+        return sessions
 
     def client(
         self,
@@ -393,6 +411,20 @@ class Service(FastAPI):
         self.draining = True
         if self.life is not None:
             self.life.drain()
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """What this service handles."""
+        return [declared.subscription for declared in self._declared.handlers]
+
+    async def settled(self) -> bool:
+        """Is everything that was published with a transaction with the broker by now?"""
+        database = self._declared.database
+        if database is None or self.life is None:
+            return True
+        async with database.read() as session:
+            backlog = await outbox.backlog(session)
+        return backlog.unsent == 0
 
     @property
     def instance_state(self) -> InstanceState:
