@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-from seawall.errors import BreakerOpen, Full, Misconfigured, NotSent, OutcomeUnknown
+from seawall.errors import BreakerOpen, Full, Misconfigured, NotSent, OutcomeUnknown, SeawallError
 from seawall.resilience.backoff import jittered
 from seawall.resilience.budget import RetryBudget
 from seawall.resilience.deadline import Deadline
@@ -54,7 +54,7 @@ class Again:
 class Try:
     """A try that failed, as far as it matters for the next."""
 
-    error: BaseException
+    error: SeawallError
     number: int  # from 1
     idempotent: bool  # or carries an idempotency key
     deadline: Deadline | None = None
