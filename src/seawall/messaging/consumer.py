@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
-from seawall.errors import Misconfigured, NotSent, OutcomeUnknown
+from seawall.errors import Misconfigured, SeawallError
 from seawall.facts import Observer, ignore
 from seawall.messaging.base import Delivery, Subscription, Transport
 from seawall.messaging.facts import Acked, BrokerAway, BrokerBack, Died, Fetched, Released, Retried
@@ -64,7 +64,8 @@ class ConsumerSnapshot:
     buffered: int
     running: int
     settling: int
-    away: bool
+    away: bool  # the broker did not answer the last time
+    fetching: bool  # false before the start, after the end, and if a defect ended it
 
 
 class _Stop(Enum):
@@ -176,6 +177,7 @@ class Consumer:
             running=self._running,
             settling=len(self._done) + self._acking,
             away=self._away_since is not None,
+            fetching=self._fetching is not None and not self._fetching.done(),
         )
 
     def __repr__(self) -> str:
@@ -404,16 +406,17 @@ class Consumer:
     # The broker comes and goes
 
     async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of `call`, tried until the broker answers.
+        """The result of `call`, tried until the broker gives one.
 
-        Everything called so may be called twice: settling a delivery that was settled before
-        does nothing.
+        Whatever it says instead: nobody else can act on it, and a consumer that gave up would
+        be a silent one. Everything called so may be called twice: settling a delivery that was
+        settled before does nothing.
         """
         ceiling = AWAY_BASE
         while True:
             try:
                 result = await call()
-            except (NotSent, OutcomeUnknown) as error:
+            except SeawallError as error:
                 if self._away_since is None:
                     self._away_since = self._clock.now()
                     self._observer(BrokerAway(self.subscription, str(error)))
@@ -431,5 +434,5 @@ class Consumer:
         try:
             async with asyncio.timeout(LAST_WORDS):
                 await work
-        except (NotSent, OutcomeUnknown, TimeoutError) as error:
+        except (SeawallError, TimeoutError) as error:
             self._observer(BrokerAway(self.subscription, str(error)))

@@ -30,8 +30,8 @@ from seawall.messaging.base import (
 )
 from seawall.messaging.facts import LeaseLost
 
-# What a topic keeps for groups that do not exist yet; the oldest goes. A test's worth.
-RETAINED = 10_000
+# What a topic keeps for groups that do not exist yet; the oldest goes. Some tens of MB.
+RETAINED = 100_000
 
 # What a group may be behind before `publish` refuses with `Full`: some hundred MB of messages.
 BACKLOG = 1_000_000
@@ -60,6 +60,7 @@ class _Group:
     ready: deque[_Entry] = field(default_factory=deque)
     delayed: list[tuple[float, int, _Entry]] = field(default_factory=list)  # a heap by due time
     leases: dict[int, _Lease] = field(default_factory=dict)
+    ends: list[tuple[float, int]] = field(default_factory=list)  # a heap of (until, token)
     dead: dict[int, tuple[DeadLetter, _Entry]] = field(default_factory=dict)
     waiting: set[asyncio.Future[None]] = field(default_factory=set)
 
@@ -72,13 +73,22 @@ class _Group:
         """Move what is due, and what lost its lease, among the ready."""
         while self.delayed and self.delayed[0][0] <= now:
             self.ready.append(heapq.heappop(self.delayed)[2])
-        for token in [token for token, lease in self.leases.items() if lease.until <= now]:
-            self.ready.appendleft(self.leases.pop(token).entry)
+        while self.ends and self.ends[0][0] <= now:
+            _, token = heapq.heappop(self.ends)
+            lease = self.leases.get(token)
+            if lease is not None and lease.until <= now:  # else it was settled or extended
+                del self.leases[token]
+                self.ready.appendleft(lease.entry)
+
+    def lease(self, token: int, entry: _Entry, until: float) -> None:
+        """Give out `entry` until then, or move the end of its lease."""
+        self.leases[token] = _Lease(entry, until)
+        heapq.heappush(self.ends, (until, token))
 
     def next_change(self) -> float:
         """When `make_ready` has something to do next; infinity for never."""
         due = self.delayed[0][0] if self.delayed else float("inf")
-        return min(due, min((lease.until for lease in self.leases.values()), default=due))
+        return min(due, self.ends[0][0]) if self.ends else due
 
 
 @dataclass(slots=True)
@@ -219,7 +229,7 @@ class MemoryTransport:
         entry = group.ready.popleft()
         entry.attempts += 1
         token = next(self._broker.serial)
-        group.leases[token] = _Lease(entry, self._clock.now() + lease)
+        group.lease(token, entry, self._clock.now() + lease)
         return Delivery(entry.message, subscription, entry.attempts, token)
 
     def _give_back(self, delivery: Delivery, during: str) -> _Entry | None:
@@ -281,7 +291,7 @@ class MemoryTransport:
             group = self._broker.group(delivery.subscription)
             group.make_ready(now)
             if delivery.receipt in group.leases:
-                group.leases[delivery.receipt].until = now + lease
+                group.lease(delivery.receipt, group.leases[delivery.receipt].entry, now + lease)
             else:
                 self.lost += 1
                 self._observer(LeaseLost(delivery.subscription, delivery.message.id, "extend"))

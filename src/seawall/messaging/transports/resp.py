@@ -58,8 +58,8 @@ class NoGroup(SeawallError):
 def error_of(reply: hiredis.ReplyError) -> SeawallError:
     text = str(reply)
     code = text.split(" ", 1)[0]
-    if code == "NOGROUP" or "no such key" in text:
-        return NoGroup(text)
+    if code in ("NOGROUP", "UNBLOCKED") or "no such key" in text:
+        return NoGroup(text)  # UNBLOCKED: the stream vanished while a read waited on it
     return _BY_CODE.get(code, Misconfigured)(text)
 
 

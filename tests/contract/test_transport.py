@@ -1,0 +1,632 @@
+"""`seawall.messaging.base.Transport` as code: what every broker promises here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+
+from seawall.errors import Refused, Unavailable
+from seawall.messaging.base import Delivery, Message, Subscription, Transport
+from seawall.messaging.connect import open_transport
+from seawall.messaging.facts import LeaseLost
+
+LEASE = 30.0  # longer than any test
+SHORT = 0.3  # one that is meant to run out
+
+Opener = Callable[[], Awaitable[Transport]]
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def url(request: pytest.FixtureRequest, unique: str) -> str:
+    if request.param == "memory":
+        return f"memory://{unique}"
+    return str(request.getfixturevalue(request.param).url)
+
+
+@pytest.fixture
+async def connect(url: str) -> AsyncIterator[Opener]:
+    """Opens further clients of the broker under test, and closes them."""
+    opened: list[Transport] = []
+
+    async def connect() -> Transport:
+        transport = open_transport(url, observer=facts.append)
+        opened.append(transport)
+        await transport.open()
+        return transport
+
+    facts: list[object] = []
+    connect.facts = facts  # type: ignore[attr-defined]
+    yield connect
+    for transport in opened:
+        await transport.aclose()
+
+
+@pytest.fixture
+async def transport(connect: Opener) -> Transport:
+    return await connect()
+
+
+@pytest.fixture
+def sub(unique: str) -> Subscription:
+    return Subscription(unique, "readers")
+
+
+def message(name: str = "a", body: bytes = b"{}", key: str | None = None) -> Message:
+    return Message(name, body, {"ce-id": name, "ce-type": "tested"}, key)
+
+
+async def store(transport: Transport, topic: str, *messages: Message, delay: float = 0) -> None:
+    receipts = await transport.publish(topic, messages, delay=delay)
+    assert [receipt.error for receipt in receipts] == [None] * len(messages)
+
+
+async def take(
+    transport: Transport, sub: Subscription, *, wait: float = 2.0, lease: float = LEASE
+) -> Delivery:
+    (delivery,) = await transport.fetch(sub, 1, wait=wait, lease=lease)
+    return delivery
+
+
+async def nothing(transport: Transport, sub: Subscription, within: float = 0.15) -> bool:
+    return not await transport.fetch(sub, 10, wait=within, lease=LEASE)
+
+
+async def take_all(transport: Transport, sub: Subscription, count: int) -> list[Delivery]:
+    found: list[Delivery] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            found += await transport.fetch(sub, count - len(found), wait=1, lease=LEASE)
+    return found
+
+
+def ids(deliveries: Sequence[Delivery]) -> list[str]:
+    return [delivery.message.id for delivery in deliveries]
+
+
+# Storing
+
+
+async def test_a_message_arrives_as_it_was_published(
+    transport: Transport, sub: Subscription
+) -> None:
+    sent = Message("id 1", b'{"n": 1}', {"ce-id": "id 1", "traceparent": "00-aa-bb-01"}, "key 7")
+    await store(transport, sub.topic, sent)
+    delivery = await take(transport, sub)
+    assert delivery.message == sent
+    assert delivery.subscription == sub
+    assert delivery.attempt == 1
+    assert delivery.damage == ""
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\x00\xff\r\n$-1\r\n", "żółw 🐢".encode(), b"x" * 1_000_000]
+)
+async def test_bodies_are_bytes(transport: Transport, sub: Subscription, body: bytes) -> None:
+    await store(transport, sub.topic, message(body=body))
+    assert (await take(transport, sub)).message.body == body
+
+
+async def test_headers_and_keys_are_any_text(transport: Transport, sub: Subscription) -> None:
+    sent = Message("ü", b"", {"x-żółw": 'a "quoted"\n🐢', "empty": ""}, "klucz ż")
+    await store(transport, sub.topic, sent)
+    assert (await take(transport, sub)).message == sent
+
+
+async def test_a_message_without_headers_and_key(transport: Transport, sub: Subscription) -> None:
+    await store(transport, sub.topic, Message("bare", b"b"))
+    assert (await take(transport, sub)).message == Message("bare", b"b")
+
+
+async def test_each_message_has_its_receipt(transport: Transport, sub: Subscription) -> None:
+    too_large = message("large", b"x" * (transport.caps.max_body + 1))
+    receipts = await transport.publish(sub.topic, [message("a"), too_large, message("b")])
+    assert [receipt.message_id for receipt in receipts] == ["a", "large", "b"]
+    assert [type(receipt.error) for receipt in receipts] == [type(None), Refused, type(None)]
+    assert ids(await take_all(transport, sub, 2)) == ["a", "b"]
+
+
+async def test_the_largest_body_is_taken(transport: Transport, sub: Subscription) -> None:
+    await store(transport, sub.topic, message(body=b"x" * transport.caps.max_body))
+    assert len((await take(transport, sub)).message.body) == transport.caps.max_body
+
+
+async def test_publishing_nothing_is_fine(transport: Transport, sub: Subscription) -> None:
+    assert list(await transport.publish(sub.topic, [])) == []
+
+
+async def test_one_publisher_and_one_consumer_keep_the_order(
+    transport: Transport, sub: Subscription
+) -> None:
+    names = [str(n) for n in range(300)]
+    for start in range(0, 300, 50):
+        part = names[start : start + 50]
+        await store(transport, sub.topic, *(message(name, key="k") for name in part))
+    assert ids(await take_all(transport, sub, 300)) == names
+
+
+async def test_a_delayed_message_comes_when_it_is_due(
+    transport: Transport, sub: Subscription
+) -> None:
+    await transport.provision([sub])
+    await store(transport, sub.topic, message("late"), delay=0.3)
+    await store(transport, sub.topic, message("now"))
+    assert (await take(transport, sub)).message.id == "now"
+    assert await nothing(transport, sub)
+    assert (await take(transport, sub)).message == message("late")
+
+
+async def test_a_delayed_message_goes_to_every_group(
+    transport: Transport, sub: Subscription
+) -> None:
+    other = Subscription(sub.topic, "others")
+    await transport.provision([sub, other])
+    await store(transport, sub.topic, message(), delay=0.1)
+    assert (await take(transport, sub)).message.id == "a"
+    assert (await take(transport, other)).message.id == "a"
+
+
+# Fetching
+
+
+async def test_an_empty_topic_has_nothing(transport: Transport, sub: Subscription) -> None:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    assert await nothing(transport, sub, within=0.2)
+    assert 0.15 < clock() - began < 1.5
+
+
+async def test_fetch_without_waiting_answers_at_once(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, message())
+    await transport.provision([sub])
+    assert ids(await transport.fetch(sub, 10, wait=0, lease=LEASE)) == ["a"]
+    assert not await transport.fetch(sub, 10, wait=0, lease=LEASE)
+
+
+async def test_fetch_keeps_to_its_limit(transport: Transport, sub: Subscription) -> None:
+    await store(transport, sub.topic, *(message(str(n)) for n in range(10)))
+    assert ids(await transport.fetch(sub, 4, wait=1, lease=LEASE)) == ["0", "1", "2", "3"]
+    assert len(await transport.fetch(sub, 100, wait=1, lease=LEASE)) == 6
+
+
+async def test_fetch_keeps_to_its_limit_with_retries_beside_new_ones(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, *(message(f"old-{n}") for n in range(10)))
+    for delivery in await take_all(transport, sub, 10):
+        await transport.retry(delivery, delay=0, error="")
+    await store(transport, sub.topic, *(message(f"new-{n}") for n in range(10)))
+    found: list[Delivery] = []
+    async with asyncio.timeout(10):
+        while len(found) < 20:
+            part = await transport.fetch(sub, 7, wait=1, lease=LEASE)
+            assert len(part) <= 7
+            found += part
+    assert len(set(ids(found))) == 20
+    attempts = {delivery.message.id: delivery.attempt for delivery in found}
+    assert attempts == {f"old-{n}": 2 for n in range(10)} | {f"new-{n}": 1 for n in range(10)}
+
+
+async def test_a_waiting_fetch_gets_a_message_as_it_is_published(
+    transport: Transport, connect: Opener, sub: Subscription
+) -> None:
+    publisher = await connect()
+    await transport.provision([sub])
+    clock = asyncio.get_running_loop().time
+    async with asyncio.TaskGroup() as tasks:
+        fetch = tasks.create_task(take(transport, sub, wait=10))
+        assert await nothing(publisher, Subscription(sub.topic, "probe"), within=0.1)
+        began = clock()
+        await store(publisher, sub.topic, message())
+    assert fetch.result().message.id == "a"
+    assert clock() - began < 0.5
+
+
+async def test_a_cancelled_fetch_loses_nothing(transport: Transport, sub: Subscription) -> None:
+    await transport.provision([sub])
+    for n in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await transport.fetch(sub, 1, wait=10, lease=LEASE)
+        await store(transport, sub.topic, message(str(n)))
+        delivery = await take(transport, sub)
+        assert (delivery.message.id, delivery.attempt) == (str(n), 1)
+
+
+async def test_what_a_cancelled_fetch_took_is_released_on_close(
+    connect: Opener, sub: Subscription
+) -> None:
+    leaver, stayer = await connect(), await connect()
+    await stayer.provision([sub])
+    async with asyncio.TaskGroup() as tasks:
+        fetch = tasks.create_task(leaver.fetch(sub, 1, wait=10, lease=LEASE))
+        assert await nothing(stayer, Subscription(sub.topic, "probe"), within=0.1)
+        await store(stayer, sub.topic, message())
+        fetch.cancel()
+    if not fetch.cancelled():  # it was quicker
+        await leaver.release(fetch.result())
+    await leaver.aclose()
+    delivery = await take(stayer, sub)
+    assert (delivery.message.id, delivery.attempt) == ("a", 1)
+
+
+# Groups
+
+
+async def test_every_group_gets_every_message(transport: Transport, sub: Subscription) -> None:
+    other = Subscription(sub.topic, "others")
+    await transport.provision([sub, other])
+    await store(transport, sub.topic, message("a"), message("b"))
+    assert ids(await take_all(transport, sub, 2)) == ["a", "b"]
+    assert ids(await take_all(transport, other, 2)) == ["a", "b"]
+
+
+async def test_members_of_a_group_share(connect: Opener, sub: Subscription) -> None:
+    one, two = await connect(), await connect()
+    await store(one, sub.topic, *(message(str(n)) for n in range(40)))
+    first = await one.fetch(sub, 10, wait=1, lease=LEASE)
+    second = await two.fetch(sub, 10, wait=1, lease=LEASE)
+    rest = await take_all(one, sub, 20)
+    assert sorted(ids([*first, *second, *rest]), key=int) == [str(n) for n in range(40)]
+
+
+async def test_a_new_group_starts_with_the_oldest_message(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, message("before"))
+    await transport.provision([sub])
+    await store(transport, sub.topic, message("after"))
+    assert ids(await take_all(transport, sub, 2)) == ["before", "after"]
+
+
+async def test_provision_again_changes_nothing(transport: Transport, sub: Subscription) -> None:
+    await transport.provision([sub, sub])
+    await store(transport, sub.topic, message())
+    held = await take(transport, sub)
+    await transport.provision([sub])
+    assert await nothing(transport, sub)
+    await transport.ack([held])
+    assert (await transport.lag(sub)).in_flight == 0
+
+
+async def test_topics_do_not_see_each_other(transport: Transport, sub: Subscription) -> None:
+    other = Subscription(f"{sub.topic}:x", sub.group)
+    await transport.provision([sub, other])
+    await store(transport, other.topic, message())
+    assert await nothing(transport, sub)
+    assert (await take(transport, other)).message.id == "a"
+
+
+# Settling
+
+
+async def test_acked_is_done(transport: Transport, sub: Subscription) -> None:
+    await store(transport, sub.topic, message())
+    await transport.ack([await take(transport, sub, lease=SHORT)])
+    assert await nothing(transport, sub, within=SHORT * 2)
+    lag = await transport.lag(sub)
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (0, 0, 0, 0)
+
+
+async def test_one_call_acks_for_several_subscriptions(
+    transport: Transport, sub: Subscription
+) -> None:
+    other = Subscription(f"{sub.topic}-2", "others")
+    await store(transport, sub.topic, message("a"))
+    await store(transport, other.topic, message("b"))
+    await transport.ack([await take(transport, sub), await take(transport, other)])
+    assert (await transport.lag(sub)).in_flight == (await transport.lag(other)).in_flight == 0
+
+
+async def test_what_is_not_settled_comes_back_and_counts(
+    connect: Opener, sub: Subscription
+) -> None:
+    dying, living = await connect(), await connect()
+    await store(dying, sub.topic, message())
+    await take(dying, sub, lease=SHORT)
+    again = await take(living, sub, wait=5, lease=SHORT)
+    assert (again.message, again.attempt) == (message(), 2)
+    await living.ack([again])
+
+
+async def test_a_lease_holds(connect: Opener, sub: Subscription) -> None:
+    holder, other = await connect(), await connect()
+    await store(holder, sub.topic, message())
+    await take(holder, sub, lease=LEASE)
+    assert not await other.fetch(sub, 1, wait=0.5, lease=LEASE)
+
+
+async def test_an_extended_lease_holds_longer(connect: Opener, sub: Subscription) -> None:
+    holder, other = await connect(), await connect()
+    await store(holder, sub.topic, message())
+    held = await take(holder, sub, lease=SHORT)
+    for _ in range(6):
+        assert not await other.fetch(sub, 1, wait=SHORT / 3, lease=SHORT)
+        assert list(await holder.extend([held], lease=SHORT)) == []
+    again = await take(other, sub, wait=5, lease=SHORT)
+    assert again.attempt == 2
+
+
+async def test_extend_tells_what_was_lost(connect: Opener, sub: Subscription) -> None:
+    late, other = await connect(), await connect()
+    await store(late, sub.topic, message("a"), message("b"))
+    lost, kept = await late.fetch(sub, 2, wait=1, lease=SHORT)
+    await late.ack([kept])
+    assert ids([await take(other, sub, wait=5, lease=SHORT)]) == ["a"]
+    assert list(await late.extend([lost], lease=SHORT)) == [lost]
+
+
+@pytest.mark.parametrize("settle", ["ack", "retry", "dead", "release"])
+async def test_settling_after_the_lease_was_lost_does_nothing(
+    connect: Opener, sub: Subscription, settle: str
+) -> None:
+    late, other = await connect(), await connect()
+    await store(late, sub.topic, message())
+    held = await take(late, sub, lease=SHORT)
+    now_others = await take(other, sub, wait=5, lease=SHORT)
+    await other.extend([now_others], lease=LEASE)
+    await _settle(late, settle, held)
+    assert LeaseLost(sub, "a", settle) in connect.facts  # type: ignore[attr-defined]
+    lag = await other.lag(sub)
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (0, 1, 0, 0)
+    await other.ack([now_others])
+    assert (await other.lag(sub)).in_flight == 0
+
+
+async def test_an_older_delivery_cannot_settle_a_newer_one_of_the_same_client(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, message())
+    older = await take(transport, sub, lease=SHORT)
+    newer = await take(transport, sub, wait=5, lease=SHORT)
+    await transport.ack([older])
+    assert (await transport.lag(sub)).in_flight == 1
+    await transport.ack([newer])
+    assert (await transport.lag(sub)).in_flight == 0
+
+
+async def test_settling_twice_does_nothing_the_second_time(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, message())
+    held = await take(transport, sub)
+    await transport.ack([held])
+    for settle in ("ack", "retry", "dead", "release"):
+        await _settle(transport, settle, held)
+    lag = await transport.lag(sub)
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (0, 0, 0, 0)
+
+
+async def _settle(transport: Transport, how: str, delivery: Delivery) -> None:
+    if how == "ack":
+        await transport.ack([delivery])
+    elif how == "retry":
+        await transport.retry(delivery, delay=0, error="late")
+    elif how == "dead":
+        await transport.dead(delivery, reason="rejected", error="late")
+    else:
+        await transport.release([delivery])
+
+
+async def test_released_goes_to_others_at_once_and_does_not_count(
+    connect: Opener, sub: Subscription
+) -> None:
+    leaver, stayer = await connect(), await connect()
+    await store(leaver, sub.topic, *(message(str(n)) for n in range(20)))
+    await leaver.release(await take_all(leaver, sub, 20))
+    found = await take_all(stayer, sub, 20)
+    assert {(d.message.id, d.attempt) for d in found} == {(str(n), 1) for n in range(20)}
+
+
+# Retrying
+
+
+async def test_a_retry_comes_after_its_delay_and_counts(
+    transport: Transport, sub: Subscription
+) -> None:
+    sent = Message("id", b"body", {"ce-id": "id", "h": "v"}, "key")
+    await store(transport, sub.topic, sent)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    await transport.retry(await take(transport, sub), delay=0.3, error="boom")
+    again = await take(transport, sub, wait=5)
+    assert 0.28 < clock() - began < 0.8
+    assert (again.message, again.attempt) == (sent, 2)
+
+
+async def test_a_retry_without_delay_comes_at_once(transport: Transport, sub: Subscription) -> None:
+    await store(transport, sub.topic, message())
+    await transport.retry(await take(transport, sub), delay=0, error="boom")
+    assert (await take(transport, sub, wait=0.5)).attempt == 2
+
+
+async def test_attempts_add_up_over_retries_releases_and_crashes(
+    connect: Opener, sub: Subscription
+) -> None:
+    one, two = await connect(), await connect()
+    await store(one, sub.topic, message())
+    await one.retry(await take(one, sub, lease=SHORT), delay=0.01, error="")  # 1
+    await one.retry(await take(one, sub, lease=SHORT), delay=0, error="")  # 2
+    await take(one, sub, lease=SHORT)  # 3, and lost
+    await two.release([await take(two, sub, wait=5, lease=SHORT)])  # 4, which does not count
+    await two.retry(await take(two, sub, lease=SHORT), delay=0, error="")  # 4
+    last = await take(two, sub, lease=SHORT)
+    assert (last.attempt, last.message) == (5, message())
+
+
+async def test_a_retry_is_private_to_its_group(transport: Transport, sub: Subscription) -> None:
+    other = Subscription(sub.topic, "others")
+    await transport.provision([sub, other])
+    await store(transport, sub.topic, message())
+    await transport.ack([await take(transport, other)])
+    await transport.retry(await take(transport, sub), delay=0.05, error="boom")
+    assert (await take(transport, sub)).attempt == 2
+    assert await nothing(transport, other)
+
+
+async def test_a_retry_survives_the_client_that_asked_for_it(
+    connect: Opener, sub: Subscription
+) -> None:
+    leaver = await connect()
+    await store(leaver, sub.topic, message())
+    await leaver.retry(await take(leaver, sub), delay=0.1, error="boom")
+    stayer = await connect()
+    await leaver.aclose()
+    assert (await take(stayer, sub, wait=5)).attempt == 2
+
+
+async def test_several_retries_come_in_the_order_of_their_times(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, *(message(name) for name in "abc"))
+    for delivery, delay in zip(await take_all(transport, sub, 3), (0.3, 0.1, 0.2), strict=True):
+        await transport.retry(delivery, delay=delay, error="")
+    assert ids([await take(transport, sub) for _ in range(3)]) == ["b", "c", "a"]
+
+
+# Dead letters
+
+
+async def test_a_dead_letter_says_what_happened(transport: Transport, sub: Subscription) -> None:
+    sent = Message("id", b"\x00raw\xff", {"ce-id": "id"}, "key")
+    await store(transport, sub.topic, sent)
+    await transport.retry(await take(transport, sub), delay=0, error="first")
+    await transport.dead(await take(transport, sub), reason="exhausted", error="ż" * 5_000)
+    (letter,) = await transport.dead_letters(sub)
+    assert (letter.message, letter.subscription) == (sent, sub)
+    assert (letter.reason, letter.attempts) == ("exhausted", 2)
+    assert letter.error == "ż" * 4_000
+    assert letter.died_at > 1_600_000_000
+    assert await nothing(transport, sub)
+    lag = await transport.lag(sub)
+    assert (lag.ready, lag.in_flight, lag.dead) == (0, 0, 1)
+
+
+async def test_looking_at_dead_letters_changes_nothing(
+    transport: Transport, sub: Subscription
+) -> None:
+    await _bury(transport, sub, "a")
+    assert await transport.dead_letters(sub) == await transport.dead_letters(sub)
+
+
+async def test_dead_letters_come_in_pages(transport: Transport, sub: Subscription) -> None:
+    await _bury(transport, sub, *(str(n) for n in range(7)))
+    seen: list[str] = []
+    after = None
+    while page := await transport.dead_letters(sub, after=after, limit=3):
+        assert len(page) <= 3
+        seen += [letter.message.id for letter in page]
+        after = page[-1].letter_id
+    assert seen == [str(n) for n in range(7)]
+
+
+async def test_dead_letters_are_their_groups_own(transport: Transport, sub: Subscription) -> None:
+    other = Subscription(sub.topic, "others")
+    await transport.provision([sub, other])
+    await _bury(transport, sub, "a")
+    assert list(await transport.dead_letters(other)) == []
+
+
+async def test_redrive_starts_over_for_this_group_only(
+    transport: Transport, sub: Subscription
+) -> None:
+    other = Subscription(sub.topic, "others")
+    await transport.provision([sub, other])
+    await _bury(transport, sub, "a", "b")
+    await transport.ack(await take_all(transport, other, 2))
+    first, _ = await transport.dead_letters(sub)
+    assert await transport.redrive(sub, [first.letter_id]) == 1
+    again = await take(transport, sub)
+    assert (again.message, again.attempt) == (message("a"), 1)
+    assert await nothing(transport, other)
+    assert [letter.message.id for letter in await transport.dead_letters(sub)] == ["b"]
+
+
+async def test_purge_deletes(transport: Transport, sub: Subscription) -> None:
+    await _bury(transport, sub, "a", "b", "c")
+    letters = await transport.dead_letters(sub)
+    assert await transport.purge(sub, [letter.letter_id for letter in letters[:2]]) == 2
+    assert [letter.message.id for letter in await transport.dead_letters(sub)] == ["c"]
+
+
+async def test_letters_that_are_not_there_are_not_counted(
+    transport: Transport, sub: Subscription
+) -> None:
+    await _bury(transport, sub, "a")
+    (letter,) = await transport.dead_letters(sub)
+    assert await transport.purge(sub, [letter.letter_id]) == 1
+    assert await transport.purge(sub, [letter.letter_id]) == 0
+    assert await transport.redrive(sub, [letter.letter_id]) == 0
+    assert await transport.redrive(sub, []) == await transport.purge(sub, []) == 0
+
+
+async def _bury(transport: Transport, sub: Subscription, *names: str) -> None:
+    await store(transport, sub.topic, *(message(name) for name in names))
+    for delivery in await take_all(transport, sub, len(names)):
+        await transport.dead(delivery, reason="rejected", error="no")
+
+
+# Looking, and the end
+
+
+async def test_lag_counts(transport: Transport, sub: Subscription) -> None:
+    await transport.provision([sub])
+    assert (await transport.lag(sub)).oldest_age == 0
+    await store(transport, sub.topic, *(message(str(n)) for n in range(10)))
+    retried, dead, released, acked, _held = await take_all(transport, sub, 5)
+    await transport.retry(retried, delay=60, error="")
+    await transport.dead(dead, reason="rejected", error="")
+    await transport.release([released])
+    await transport.ack([acked])
+    await store(transport, sub.topic, message("later"), delay=60)
+    lag = await transport.lag(sub)
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (6, 1, 2, 1)
+
+
+async def test_lag_tells_the_age_of_the_oldest_unsettled(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, message("old"))
+    held = await take(transport, sub)
+    assert await nothing(transport, sub, within=0.3)
+    await store(transport, sub.topic, message("young"))
+    assert 0.25 < (await transport.lag(sub)).oldest_age < 5
+    await transport.retry(held, delay=60, error="")
+    assert 0.25 < (await transport.lag(sub)).oldest_age < 5
+
+
+async def test_lag_of_a_topic_that_never_was(transport: Transport, sub: Subscription) -> None:
+    lag = await transport.lag(sub)
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead, lag.oldest_age) == (0, 0, 0, 0, 0)
+
+
+async def test_closing_twice_is_fine_and_calls_fail_afterwards(
+    transport: Transport, sub: Subscription
+) -> None:
+    await transport.aclose()
+    await transport.aclose()
+    with pytest.raises(Unavailable):
+        await transport.publish(sub.topic, [message()])
+    with pytest.raises(Unavailable):
+        await transport.fetch(sub, 1, wait=0, lease=LEASE)
+
+
+async def test_a_backlog_of_20_000_is_worked_off_once(connect: Opener, sub: Subscription) -> None:
+    publisher = await connect()
+    for start in range(0, 20_000, 500):
+        part = range(start, start + 500)
+        await store(publisher, sub.topic, *(message(str(n)) for n in part))
+    seen: list[str] = []
+
+    async def work(transport: Transport) -> None:
+        while found := await transport.fetch(sub, 400, wait=0.2, lease=LEASE):
+            seen.extend(ids(found))
+            await transport.ack(found)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(work(await connect()))
+    assert sorted(seen, key=int) == [str(n) for n in range(20_000)]
+    lag = await publisher.lag(sub)
+    assert (lag.ready, lag.in_flight) == (0, 0)
