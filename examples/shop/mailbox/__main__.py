@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,7 +45,9 @@ class Smtp(Controller):
     """The SMTP server, in a thread of its own."""
 
     def _trigger_server(self) -> None:
-        """aiosmtpd would connect to the port it was given, which is 0 for any free one."""
+        # aiosmtpd tries its own door, at the port it was given: 0 for any free one.
+        with socket.create_connection((self.hostname, self.bound_port), 1.0) as door:
+            door.recv(1024)
 
     @property
     def bound_port(self) -> int:
