@@ -225,7 +225,8 @@ class Relay:
                 self._observer(RelayStalled(str(error), delay))
                 await self._pause(self._stopping, delay)
             else:
-                await self._pause(self._woken, pause)
+                if not self._stopping.is_set():
+                    await self._pause(self._woken, pause)
 
     async def _pause(self, end: asyncio.Event, within: float) -> None:
         """Wait for `end`, at most `within` seconds."""
