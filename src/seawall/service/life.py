@@ -107,11 +107,19 @@ class Life:
 
     async def start(self) -> None:
         """Start all parts; if one fails, stop those that were started and raise."""
+        # First of all, since what a person wrote wrong needs no server to be found.
+        handlers = [
+            (
+                declared,
+                MessageHandler(self._name, declared, self._declared.database, self._publish),
+            )
+            for declared in self._declared.handlers
+        ]
         try:
             await self._open()
             for hook in self._declared.start_hooks:
                 await _run(hook)
-            await self._consume()
+            await self._consume(handlers)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -145,16 +153,12 @@ class Life:
             client.open(self.watcher, self._observer)
             self._stack.callback(client.close)
 
-    async def _consume(self) -> None:
+    async def _consume(self, handlers: Sequence[tuple[Declared, MessageHandler]]) -> None:
         assert self.transport is not None
         database = self._declared.database
         if database is not None:
             relay = Relay(database.engine, self.transport, observer=self._observer)
             await self._stack.enter_async_context(relay)
-        handlers = [
-            (declared, MessageHandler(self._name, declared, database, self._publish))
-            for declared in self._declared.handlers
-        ]
         for declared, handler in handlers:
             consumer = Consumer(
                 self.transport,

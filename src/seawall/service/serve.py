@@ -81,6 +81,8 @@ def serve(target: str) -> int:
     name, version = _who(app, target)
     instance_id = settings.instance_id or f"{name}-{os.getpid()}"
     logs.configure(logs.Resource(name, version, instance_id), settings.log_level)
+    if isinstance(app, Service):
+        logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # a service says it itself, once
     try:
         listener = _listen(settings)
     except Misconfigured as exc:

@@ -5,6 +5,7 @@ application starts (its ASGI lifespan), and is undone when it stops.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import MetaData
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from seawall.errors import Misconfigured
+from seawall.errors import Misconfigured, SeawallError
 from seawall.facts import Fanout, Observer
 from seawall.identity.sessions import SessionRules
 from seawall.messaging import outbox, tables
@@ -37,6 +38,8 @@ from seawall.service.sessions import CookieSessions
 from seawall.service.settings import Settings
 from seawall.telemetry.metrics import Metrics
 from seawall.topology import Address, InstanceState, parse_version, service_name
+
+log = logging.getLogger("seawall.service")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,6 +102,7 @@ class Service(FastAPI):
         self._declared = Declarations()
         self._user_lifespan = lifespan
         self.life: Life | None = None
+        self.failure: Exception | None = None  # why the last start failed
         fastapi.setdefault("title", name)
         super().__init__(version=version, lifespan=self._live, **fastapi)
         self.router.route_class = Route
@@ -369,8 +373,17 @@ class Service(FastAPI):
     @asynccontextmanager
     async def _live(self, app: FastAPI) -> AsyncIterator[Any]:
         life = self._new_life()
+        self.failure = None
         async with self._users(app) as state:
-            await life.start()
+            try:
+                await life.start()
+            except Exception as exc:
+                self.failure = exc
+                if isinstance(exc, SeawallError):
+                    log.error("%s cannot start: %s", self.name, exc)
+                else:
+                    log.exception("%s cannot start", self.name)
+                raise
             if not self.knows_address:
                 life.find_address()
             try:

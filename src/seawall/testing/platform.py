@@ -9,6 +9,7 @@ async with Platform() as system:
 
 import asyncio
 import itertools
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,8 @@ class Platform:
         self._transport: Transport | None = None
 
     async def __aenter__(self) -> Self:
-        self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-"))
+        self._folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="seawall-")
+        self._stack.push_async_callback(asyncio.to_thread, shutil.rmtree, self._folder, True)
         await self._stack.enter_async_context(self._tasks)
         registry = open_registry(self.registry_url)
         self._stack.push_async_callback(registry.aclose)
@@ -244,7 +246,8 @@ class _Server:
         try:
             await self._server.serve(sockets=[self._listener])
         except SystemExit:
-            raise Misconfigured(f"{self.service.name} did not start; its log says why") from None
+            failure = self.service.failure or Misconfigured(f"{self.service.name} did not start")
+            raise failure from None
         finally:
             self._server.up.set()
             self._listener.close()
