@@ -33,6 +33,8 @@ _HOST: Final = re.compile(
     rb"([A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
 
+_AUTHORITY: Final = re.compile(rb"http://([^/?]+)", re.IGNORECASE)
+
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
     """The canonical path and the query, with its "?" or empty, of a target in origin form.
@@ -74,11 +76,11 @@ def canonical(path: bytes) -> bytes:
 
 def split_url(target: bytes) -> tuple[bytes, bytes, bytes]:
     """Authority, canonical path and query of an http URL (absolute form). Raises `BadTarget`."""
-    authority, slash, rest = target[7:].partition(b"/")
-    if not slash and b"?" in authority:
-        authority, _, query = authority.partition(b"?")
-        rest = b"?" + query
-    return authority, *split_target(b"/" + rest)
+    match = _AUTHORITY.match(target)
+    if match is None:
+        raise BadTarget("a URL that names nobody")
+    rest = target[match.end() :]
+    return match[1], *split_target(rest if rest[:1] == b"/" else b"/" + rest)
 
 
 def _unescaped(path: bytes) -> bytes:
