@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,36 +45,51 @@ class Admin:
         self._timeout = timeout
 
     def get(self, path: str, query: Query = ()) -> dict[str, Any]:
-        return dict(json.loads(self._ask("GET", path, query).read()))
+        with self._asked("GET", path, query) as answer:
+            return dict(json.loads(answer.read()))
 
     def post(self, path: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(json.loads(self._ask("POST", path, (), values).read()))
+        with self._asked("POST", path, (), values) as answer:
+            return dict(json.loads(answer.read()))
 
     def stream(self, path: str, query: Query = ()) -> Iterator[dict[str, Any]]:
         """Answers one by one, until the other side ends."""
-        answer = self._ask("GET", path, query)
-        try:
-            while line := answer.readline():
+        with self._asked("GET", path, query) as answer:
+            while line := _next_line(answer):
                 yield json.loads(line)
-        except (OSError, http.client.HTTPException):
-            return  # it stopped
 
-    def _ask(
+    @contextmanager
+    def _asked(
         self, method: str, path: str, query: Query, values: Mapping[str, Any] | None = None
-    ) -> http.client.HTTPResponse:
-        target = f"{path}?{urlencode(query)}" if query else path
-        body = None if values is None else json.dumps(values)
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = _Connection(str(self._layout.admin_socket), self._timeout)
         try:
+            target = f"{path}?{urlencode(query)}" if query else path
+            body = None if values is None else json.dumps(values)
+            answer = self._answer(connection, method, target, body)
+            if answer.status >= 400:
+                raise _failure(answer.status, json.loads(answer.read()))
+            yield answer
+        finally:
+            connection.close()
+
+    def _answer(
+        self, connection: _Connection, method: str, target: str, body: str | None
+    ) -> http.client.HTTPResponse:
+        try:
             connection.request(method, target, body)
-            answer = connection.getresponse()
+            return connection.getresponse()
         except TimeoutError:
             raise Failure("the supervisor does not answer", status=UNREACHABLE) from None
         except (OSError, http.client.HTTPException):
             raise NotRunning(self._layout) from None
-        if answer.status >= 400:
-            raise _failure(answer.status, json.loads(answer.read()))
-        return answer
+
+
+def _next_line(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.readline()
+    except (OSError, http.client.HTTPException):
+        return b""  # it stopped
 
 
 def _failure(status: int, said: Mapping[str, Any]) -> Failure:

@@ -37,17 +37,12 @@ from seawall.runtime.sockets import listen
 from seawall.runtime.stages import ProjectReady, ProjectStopping, ProjectWaiting, Stage
 from seawall.spec import Spec
 
-# What services and gateway have in common. Each is imported once, in the warm parent.
-PRELOADED = (
-    "uvloop",
-    "httptools",
-    "fastapi",
-    "uvicorn",
-    "redis.asyncio",
-    "sqlalchemy.ext.asyncio",
-    "aiosqlite",
+# What the processes of a kind have in common. Each is imported once, in the warm parent.
+_OF_GATEWAYS = ("uvloop", "seawall.runtime.gateway")
+_OF_SERVICES = (
+    *("uvloop", "httptools", "uvicorn", "fastapi"),
+    *("redis.asyncio", "sqlalchemy.ext.asyncio", "aiosqlite"),
     "seawall.service.serve",
-    "seawall.runtime.gateway",
 )
 
 # Whose lines tell what the supervisor does.
@@ -127,7 +122,7 @@ class Supervisor:
             layout=self.layout,
             nursery=Nursery(
                 self.layout.root,
-                PRELOADED,
+                preloaded(self.spec),
                 observer=self._observer,
                 lock=kept.fd,
                 clock=self._clock,
@@ -211,3 +206,9 @@ class Supervisor:
             return None
         address = fleets.gateway.replicas[0].place.address
         return f"http://{address}"
+
+
+def preloaded(spec: Spec) -> tuple[str, ...]:
+    """What the warm parent imports: nothing where there are only commands."""
+    services = _OF_SERVICES if any(s.module for s in spec.services.values()) else ()
+    return (*services, *(_OF_GATEWAYS if spec.gateway.replicas else ()))
