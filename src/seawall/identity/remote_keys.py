@@ -25,6 +25,9 @@ Fetch = Callable[[str], Awaitable[bytes]]
 # The first wait after a failure, short since the issuer may be starting beside us.
 RETRY_BASE = 0.2  # seconds; the waits grow up to the spacing
 
+# The longest wait while no keys were ever read: until then nobody gets in.
+FIRST_CAP = 1.0  # seconds
+
 MAX_DOCUMENT = 256 * 1024  # bytes of a key set; usual ones have 1 to 5 KiB
 
 
@@ -89,7 +92,7 @@ class RemoteKeys:
         if self._keys is None:
             self._wanted.set()
             raise KeysUnavailable(
-                f"the keys at {self._url} were not read yet", retry_after=self._config.spacing
+                f"the keys at {self._url} were not read yet", retry_after=FIRST_CAP
             )
         try:
             return self._keys.find(kid, algorithm)
@@ -122,7 +125,9 @@ class RemoteKeys:
                 await self._clock.sleep(next(waits))
 
     def _waits(self) -> Iterator[float]:
-        return full_jitter(RETRY_BASE, self._config.spacing, self._rng)
+        spacing = self._config.spacing
+        cap = min(FIRST_CAP, spacing) if self._keys is None else spacing
+        return full_jitter(min(RETRY_BASE, cap), cap, self._rng)
 
     async def _due_or_wanted(self) -> None:
         rest = self._config.refresh * self._rng.uniform(0.8, 1.0) - self._config.spacing
