@@ -141,8 +141,11 @@ class TestTimeout:
 
 
 async def test_an_alarm_at_the_very_end_of_a_block_does_not_reach_beyond_it() -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     clock = ManualClock()
     async with clock.timeout(5):
         clock.advance(5)  # the alarm rings, and the block ends before anybody hears it
     await settle()
     assert clock.sleeping == 0
+    assert errors == []

@@ -243,7 +243,7 @@ class Breaker:
 
     def cancelled(self, permit: Permit, now: float) -> None:
         """The call ended without saying anything about the destination; a probe's slot is free."""
-        if permit.epoch == self._epoch and permit.probe:
+        if permit.probe:
             self._returned(permit)
 
     def retry_after(self, now: float) -> float:

@@ -282,6 +282,14 @@ def test_closes_after_as_many_successes_as_configured() -> None:
     assert (fact.now, fact.reason) == (State.CLOSED, "3 probes answered")
 
 
+def test_successes_of_an_earlier_half_open_do_not_count() -> None:
+    breaker = tripped(BreakerConfig(successes=2))
+    breaker.succeeded(admitted(breaker, 60.0), 60.0)
+    breaker.failed(admitted(breaker, 60.0), 60.0)
+    assert breaker.succeeded(admitted(breaker, 120.0), 120.0) is None
+    assert breaker.succeeded(admitted(breaker, 120.0), 120.0) is not None
+
+
 def test_closed_again_it_remembers_no_failure() -> None:
     breaker = tripped(BreakerConfig(min_calls=5, window=100.0))
     fact = breaker.succeeded(admitted(breaker, 60.0), 60.0)

@@ -50,6 +50,12 @@ def test_a_clock_that_stands_or_steps_back_gives_nothing(kind: Callable[..., Lim
     assert limiter.acquire(11.0) == 0.0
 
 
+def test_a_clock_that_steps_back_takes_no_token_away() -> None:
+    bucket = TokenBucket(rate=1, burst=2)
+    assert bucket.acquire(10.0) == 0.0
+    assert bucket.acquire(5.0) == 0.0
+
+
 @both
 @given(
     rate=st.floats(0.01, 1e4),

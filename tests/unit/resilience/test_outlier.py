@@ -46,6 +46,9 @@ def test_what_comes_late_changes_nothing() -> None:
     assert outliers.failed("a", 1.0) is None
     assert outliers.usable(KEYS, until - 0.1) == ["b", "c", "d"]
     assert outliers.usable(KEYS, until) == KEYS
+    fact = outliers.failed("a", until)  # still on probation
+    assert fact is not None
+    assert fact.failures == 6
 
 
 def test_on_probation_one_failure_is_enough_and_it_lasts_longer_each_time() -> None:
@@ -81,12 +84,12 @@ def test_after_a_long_time_without_ejection_all_is_forgiven(well: bool) -> None:
 
 def test_never_more_than_half_and_the_first_to_return_are_asked() -> None:
     outliers = Outliers()
-    for at, key in enumerate(KEYS):
+    for at, key in enumerate("bdac"):
         eject(outliers, key, float(at))
-    assert outliers.usable(KEYS, 5.0) == ["a", "b"]
-    assert outliers.usable(KEYS[:3], 5.0) == ["a", "b"]
-    assert outliers.usable(["c", "d"], 5.0) == ["c"]
-    assert outliers.usable(["d"], 5.0) == ["d"]
+    assert outliers.usable(KEYS, 5.0) == ["b", "d"]
+    assert outliers.usable(["a", "b", "c"], 5.0) == ["a", "b"]
+    assert outliers.usable(["a", "c"], 5.0) == ["a"]
+    assert outliers.usable(["c"], 5.0) == ["c"]
     assert outliers.usable([], 5.0) == []
 
 
