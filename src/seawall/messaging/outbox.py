@@ -185,6 +185,7 @@ class Relay:
         self._clock = clock
         self._rng = rng or Random()
         self._me = uuid.uuid4().hex
+        self._looked_at = 0.0
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
@@ -242,13 +243,13 @@ class Relay:
 
     async def _until_due(self) -> float:
         """Seconds until the next row is due, `sweep` at most."""
-        now = self._clock.wall()
-        due = select(func.min(outbox.c.not_before)).where(outbox.c.not_before > now)
+        # From the last look on, not from now: what became due in between was not seen by it.
+        due = select(func.min(outbox.c.not_before)).where(outbox.c.not_before > self._looked_at)
         with _database_errors():
             async with self._engine.connect() as connection:
                 first = (await connection.execute(due)).scalar()
         sweep = self._config.sweep
-        return sweep if first is None else min(sweep, first - now)
+        return sweep if first is None else min(sweep, max(0.0, first - self._clock.wall()))
 
     async def relay_once(self) -> int:
         """Claim, publish and delete one batch; return how many rows were claimed.
@@ -262,7 +263,7 @@ class Relay:
         return len(rows)
 
     async def _claim(self) -> list[Row[Any]]:
-        now = self._clock.wall()
+        now = self._looked_at = self._clock.wall()
         async with self._engine.begin() as connection:
             rows = await self._take(connection, _heads(now, self._config.batch), now)
             keys = {(row.topic, row.order_key) for row in rows if row.order_key is not None}

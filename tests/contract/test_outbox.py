@@ -1,0 +1,339 @@
+"""The outbox on SQLite and PostgreSQL: published if, and only if, the transaction commits."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from seawall.clock import SYSTEM
+from seawall.errors import Refused, Unavailable
+from seawall.messaging import outbox
+from seawall.messaging.base import Delivery, Message, Receipt, Subscription
+from seawall.messaging.connect import open_transport
+from seawall.messaging.outbox import Backlog, Relay, RelayConfig, Relayed, RelayStalled, backlog
+from seawall.messaging.tables import metadata
+from seawall.messaging.tables import outbox as table
+from seawall.messaging.transports.memory import Broker, MemoryTransport
+from tests.support.servers import RespServer
+from tests.support.waiting import eventually
+
+TOPIC = "order.placed"
+SUB = Subscription(TOPIC, "g")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, unique: str
+) -> AsyncIterator[AsyncEngine]:
+    if request.param == "sqlite":
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'outbox.db'}")
+    else:
+        server = request.getfixturevalue("postgres")
+        # Connections are not kept: the tables are dropped at the end.
+        engine = create_async_engine(server.url, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.drop_all)
+        await connection.run_sync(metadata.create_all)
+    yield engine
+    await engine.dispose()
+
+
+class Broken(MemoryTransport):
+    """A broker that is away, or refuses, as long as a test wants it to."""
+
+    def __init__(self) -> None:
+        super().__init__(Broker())
+        self.away = False
+        self.refuses: set[str] = set()
+        self.batches: list[list[str]] = []
+
+    async def publish(
+        self, topic: str, messages: Sequence[Message], *, delay: float = 0.0
+    ) -> Sequence[Receipt]:
+        if self.away:
+            raise Unavailable("away")
+        self.batches.append([message.id for message in messages])
+        fit = [message for message in messages if message.id not in self.refuses]
+        await super().publish(topic, fit, delay=delay)
+        return [
+            Receipt(m.id, Refused("too large") if m.id in self.refuses else None) for m in messages
+        ]
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[Broken]:
+    transport = Broken()
+    await transport.open()
+    await transport.provision([SUB])
+    yield transport
+    await transport.aclose()
+
+
+def message(name: object, key: str | None = None) -> Message:
+    return Message(str(name), b"body \x00\xff", {"ce-id": str(name), "ü": "ż"}, key)
+
+
+async def write(engine: AsyncEngine, *messages: Message, delay: float = 0) -> None:
+    async with AsyncSession(engine) as session, session.begin():
+        for each in messages:
+            await outbox.write(session, TOPIC, each, delay)
+
+
+async def rows(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+
+
+async def published(transport: MemoryTransport, count: int) -> list[Delivery]:
+    found: list[Delivery] = []
+    async with asyncio.timeout(10):
+        while len(found) < count:
+            found += await transport.fetch(SUB, count - len(found), wait=1, lease=60)
+    return found
+
+
+async def test_committed_is_published_as_written_and_then_gone(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    await write(engine, message("a", "k"), message("b"))
+    async with Relay(engine, transport) as relay:
+        await eventually(lambda: relay.sent == 2)
+    assert [d.message for d in await published(transport, 2)] == [message("a", "k"), message("b")]
+    assert await rows(engine) == 0
+
+
+async def test_rolled_back_is_not_published(engine: AsyncEngine, transport: Broken) -> None:
+    async with Relay(engine, transport) as relay:
+        async with AsyncSession(engine) as session:
+            await outbox.write(session, TOPIC, message("never"))
+            await session.rollback()
+        await write(engine, message("a"))
+        await eventually(lambda: relay.sent == 1)
+    assert transport.batches == [["a"]]
+
+
+async def test_a_commit_wakes_the_relay_of_this_process(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    clock = asyncio.get_running_loop().time
+    async with Relay(engine, transport, config=RelayConfig(sweep=60)) as relay:
+        await write(engine, message("first"))
+        await eventually(lambda: relay.sent == 1)
+        for n in range(3):
+            began = clock()
+            await write(engine, message(n))
+            await eventually(lambda wanted=n + 2: relay.sent == wanted)  # type: ignore[misc]
+            assert clock() - began < 1.0
+
+
+async def test_a_commit_after_a_savepoint_wakes_it_too(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    async with Relay(engine, transport, config=RelayConfig(sweep=60)) as relay:
+        async with AsyncSession(engine) as session, session.begin():
+            async with session.begin_nested():
+                await outbox.write(session, TOPIC, message("a"))
+            await outbox.write(session, TOPIC, message("b"))
+        await eventually(lambda: relay.sent == 2)
+
+
+async def test_the_sweep_finds_what_another_process_left(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    async with Relay(engine, transport, config=RelayConfig(sweep=0.05)) as relay:
+        await eventually(lambda: not relay._woken.is_set())
+        async with engine.begin() as connection:  # no session: nobody is woken
+            values = {"message_id": "x", "topic": TOPIC, "headers": "{}", "body": b""}
+            now = SYSTEM.wall()
+            await connection.execute(table.insert().values(**values, not_before=now, created=now))
+        await eventually(lambda: relay.sent == 1)
+
+
+async def test_a_delayed_message_leaves_when_it_is_due(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    clock = asyncio.get_running_loop().time
+    async with Relay(engine, transport, config=RelayConfig(sweep=60)) as relay:
+        began = clock()
+        await write(engine, message("late", "k"), delay=0.4)
+        await write(engine, message("now", "k"))  # a delayed one gave up its place
+        await eventually(lambda: relay.sent == 2)
+        assert 0.35 < clock() - began < 2.0
+    assert transport.batches == [["now"], ["late"]]
+
+
+async def test_batches_are_bounded(engine: AsyncEngine, transport: Broken) -> None:
+    await write(engine, *(message(n) for n in range(25)))
+    async with Relay(engine, transport, config=RelayConfig(batch=10)) as relay:
+        await eventually(lambda: relay.sent == 25)
+    assert [len(batch) for batch in transport.batches] == [10, 10, 5]
+
+
+async def test_a_key_keeps_its_order_with_several_relays(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    for start in range(0, 200, 50):
+        await write(engine, *(message(n, f"k{n % 3}") for n in range(start, start + 50)))
+    relays = [Relay(engine, transport, config=RelayConfig(batch=7)) for _ in range(4)]
+    await asyncio.gather(*(_work_off(relay) for relay in relays))
+    sent = [d.message for d in await published(transport, 200)]
+    for key in ("k0", "k1", "k2"):
+        numbers = [int(m.id) for m in sent if m.key == key]
+        assert numbers == sorted(numbers)
+    assert len({m.id for m in sent}) == len(sent) == 200
+    assert await rows(engine) == 0
+
+
+async def _work_off(relay: Relay) -> None:
+    quiet = 0
+    while quiet < 3:  # another relay may hold the heads of all keys for a moment
+        quiet = 0 if await relay.relay_once() else quiet + 1
+        await SYSTEM.sleep(0.01)
+
+
+async def test_a_later_row_of_a_key_waits_for_a_claimed_earlier_one(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    await write(engine, message(1, "k"), message(2, "other"))
+    slow, quick = Relay(engine, transport), Relay(engine, transport)
+    claimed = await slow._claim()
+    await write(engine, message(3, "k"), message(4))
+    assert await quick.relay_once() == 1
+    assert transport.batches == [["4"]]
+    await slow._publish(claimed)
+    assert await quick.relay_once() == 1
+    assert transport.batches == [["4"], ["1", "2"], ["3"]]
+
+
+async def test_what_a_dead_relay_claimed_is_sent_by_another(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    await write(engine, message("a", "k"), message("b", "k"))
+    dying = Relay(engine, transport, config=RelayConfig(claim=0.2))
+    assert len(await dying._claim()) == 2
+    async with Relay(engine, transport, config=RelayConfig(sweep=0.05)) as relay:
+        await eventually(lambda: relay.sent == 2)
+    assert transport.batches == [["a", "b"]]
+
+
+async def test_nothing_is_lost_while_the_broker_is_away(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    facts: list[object] = []
+    transport.away = True
+    config = RelayConfig(backoff=0.1)
+    async with Relay(engine, transport, config=config, observer=facts.append) as relay:
+        await write(engine, *(message(n, "k") for n in range(10)))
+        await eventually(lambda: sum(isinstance(fact, RelayStalled) for fact in facts) > 2)
+        async with engine.connect() as connection:
+            waiting = await backlog(connection)
+        assert waiting.unsent == 10
+        assert waiting.oldest_age > 0
+        transport.away = False
+        await eventually(lambda: relay.sent == 10)
+    assert transport.batches == [[str(n) for n in range(10)]]
+    assert any(isinstance(fact, Relayed) for fact in facts)
+
+
+async def test_a_relay_stops_though_the_broker_is_away(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    transport.away = True
+    async with asyncio.timeout(2):
+        async with Relay(engine, transport):
+            await write(engine, message("a"))
+    assert await rows(engine) == 1
+
+
+async def test_what_was_committed_before_the_end_is_sent_at_the_end(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    async with Relay(engine, transport, config=RelayConfig(sweep=60)):
+        await write(engine, message("a"))
+    assert transport.batches == [["a"]]
+
+
+async def test_a_refused_message_stays_with_its_reason_and_holds_up_nobody(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    transport.refuses = {"huge"}
+    async with Relay(engine, transport) as relay:
+        await write(engine, message("huge", "k"), message("next", "k"), message("other"))
+        await eventually(lambda: relay.sent == 2)
+        await write(engine, message("later", "k"))
+        await eventually(lambda: relay.sent == 3)
+    async with engine.connect() as connection:
+        assert await backlog(connection) == Backlog(unsent=0, refused=1, oldest_age=0)
+        reason = (await connection.execute(select(table.c.refused))).scalar_one()
+    assert reason == "too large"
+
+
+async def test_a_missing_table_is_reported_and_waited_for(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    facts: list[object] = []
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.drop_all)
+    async with Relay(
+        engine, transport, config=RelayConfig(backoff=0.1), observer=facts.append
+    ) as relay:
+        await eventually(lambda: any(isinstance(fact, RelayStalled) for fact in facts))
+        async with engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+        await write(engine, message("a"))
+        await eventually(lambda: relay.sent == 1)
+
+
+RELAYING = """
+import asyncio, sys
+from sqlalchemy.ext.asyncio import create_async_engine
+from seawall.messaging.connect import open_transport
+from seawall.messaging.outbox import Relay, RelayConfig
+
+async def main(database, broker):
+    config = RelayConfig(batch=20, claim=0.5)
+    async with Relay(create_async_engine(database), open_transport(broker), config=config,
+                     observer=lambda fact: print(fact, flush=True)):
+        await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_kill_9_of_relays_loses_nothing(
+    engine: AsyncEngine, valkey: RespServer, unique: str
+) -> None:
+    names = [str(n) for n in range(1_000)]
+    async with AsyncSession(engine) as session, session.begin():
+        for name in names:
+            await outbox.write(session, unique, message(name, f"k{int(name) % 5}"))
+    url = engine.url.render_as_string(hide_password=False)
+    for _ in range(4):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", RELAYING, url, valkey.url), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        for _ in range(5):
+            assert b"Relayed" in await process.stdout.readline()
+        process.kill()
+        await process.wait()
+    transport = open_transport(valkey.url)
+    async with Relay(engine, transport, config=RelayConfig(sweep=0.05)):
+        async with asyncio.timeout(15):
+            while await rows(engine):
+                await SYSTEM.sleep(0.02)
+    sub = Subscription(unique, "g")
+    seen: list[Message] = []
+    while found := await transport.fetch(sub, 500, wait=0.1, lease=60):
+        seen += [delivery.message for delivery in found]
+    await transport.aclose()
+    assert {m.id for m in seen} == set(names)
+    assert len(seen) <= 1_000 + 4 * 20  # at most one batch twice for each kill
+    for key in range(5):
+        first_seen = list(dict.fromkeys(int(m.id) for m in seen if m.key == f"k{key}"))
+        assert first_seen == sorted(first_seen)
