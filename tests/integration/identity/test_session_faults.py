@@ -1,7 +1,8 @@
 """Sessions when their server is away."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -20,8 +21,23 @@ def server() -> Iterator[servers.RespServer]:
     started.stop()
 
 
-async def test_sessions_survive_a_killed_server(server: servers.RespServer) -> None:
-    sessions = ValkeySessions(server.url)
+Opened = Callable[[ValkeySessions], ValkeySessions]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    """Closes what it is given at the end, whatever the test comes to."""
+    async with AsyncExitStack() as stack:
+
+        def keep(sessions: ValkeySessions) -> ValkeySessions:
+            stack.push_async_callback(sessions.aclose)
+            return sessions
+
+        yield keep
+
+
+async def test_sessions_survive_a_killed_server(opened: Opened, server: servers.RespServer) -> None:
+    sessions = opened(ValkeySessions(server.url))
     made = await sessions.create({"cart": [1]})
     server.kill()
     for call in (sessions.load(made.session_id), sessions.create({}), sessions.save(made, {})):
@@ -29,11 +45,10 @@ async def test_sessions_survive_a_killed_server(server: servers.RespServer) -> N
             await call
     await asyncio.to_thread(server.start)
     assert await sessions.load(made.session_id) == made
-    await sessions.aclose()
 
 
-async def test_a_paused_server_hangs_nobody(server: servers.RespServer) -> None:
-    sessions = ValkeySessions(server.url, patience=0.2)
+async def test_a_paused_server_hangs_nobody(opened: Opened, server: servers.RespServer) -> None:
+    sessions = opened(ValkeySessions(server.url, patience=0.2))
     made = await sessions.create({"n": 1})
     server.pause()
     began = SYSTEM.now()
@@ -46,12 +61,11 @@ async def test_a_paused_server_hangs_nobody(server: servers.RespServer) -> None:
         return await sessions.load(made.session_id) == made
 
     await eventually_async(back)
-    await sessions.aclose()
 
 
-async def test_touching_writes_no_data(server: servers.RespServer) -> None:
+async def test_touching_writes_no_data(opened: Opened, server: servers.RespServer) -> None:
     """What a load costs the server does not grow with the session."""
-    sessions = ValkeySessions(server.url, SessionRules(idle=60))
+    sessions = opened(ValkeySessions(server.url, SessionRules(idle=60)))
     made = await sessions.create({"x": "y" * 10_000})
 
     def written() -> int:
@@ -62,4 +76,3 @@ async def test_touching_writes_no_data(server: servers.RespServer) -> None:
     for _ in range(20):
         await sessions.load(made.session_id)
     assert written() - before < 20 * 250
-    await sessions.aclose()

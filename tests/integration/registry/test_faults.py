@@ -5,15 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 from redis.asyncio import Redis
 
 from seawall.clock import SYSTEM
 from seawall.errors import Unavailable
+from seawall.registry.base import Registry
 from seawall.registry.connect import open_registry
 from seawall.registry.heartbeat import Heartbeat
 from seawall.registry.valkey import RecordUnreadable, ValkeyRegistry
@@ -22,6 +24,8 @@ from seawall.topology import InstanceState
 from tests.support import servers
 from tests.support.waiting import eventually, eventually_async
 from tests.unit.registry.instances import instance
+
+R = TypeVar("R", bound=Registry)
 
 TTL = 1.5  # seconds; a beat is 0.5
 
@@ -34,13 +38,28 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.RespServer]:
     started.stop()
 
 
+Opened = Callable[[R], R]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened[Any]]:
+    """Closes what it is given at the end, whatever the test comes to."""
+    async with AsyncExitStack() as stack:
+
+        def keep(registry: Registry) -> Registry:
+            stack.push_async_callback(registry.aclose)
+            return registry
+
+        yield keep
+
+
 async def command(server: servers.RespServer, *words: str) -> object:
     async with Redis.from_url(server.url, driver_info=None) as redis:
         return await redis.execute_command(*words)
 
 
 def config(**changes: float) -> WatcherConfig:
-    return replace(WatcherConfig(reread=0.3, lease=TTL, retry_cap=0.3), **changes)  # type: ignore[arg-type]
+    return replace(WatcherConfig(reread=0.3, lease=TTL, retry_cap=0.3), **changes)
 
 
 async def beats(stack: AsyncExitStack, url: str, count: int) -> list[Heartbeat]:
@@ -51,12 +70,13 @@ async def beats(stack: AsyncExitStack, url: str, count: int) -> list[Heartbeat]:
     return made
 
 
-async def test_a_flushed_registry_is_whole_within_one_beat(server: servers.RespServer) -> None:
+async def test_a_flushed_registry_is_whole_within_one_beat(
+    opened: Opened[Any], server: servers.RespServer
+) -> None:
     facts: list[object] = []
     async with AsyncExitStack() as stack:
         await beats(stack, server.url, 5)
-        registry = open_registry(server.url)
-        stack.push_async_callback(registry.aclose)
+        registry = opened(open_registry(server.url))
         watcher = await stack.enter_async_context(
             Watcher(registry, config=config(), observer=facts.append)
         )
@@ -81,12 +101,12 @@ async def test_a_flushed_registry_is_whole_within_one_beat(server: servers.RespS
 
 
 async def test_a_killed_and_restarted_server_is_survived_under_load(
+    opened: Opened[Any],
     server: servers.RespServer,
 ) -> None:
     async with AsyncExitStack() as stack:
         made = await beats(stack, server.url, 5)
-        registry = open_registry(server.url)
-        stack.push_async_callback(registry.aclose)
+        registry = opened(open_registry(server.url))
         watcher = await stack.enter_async_context(Watcher(registry, config=config()))
         server.kill()
         await eventually(lambda: watcher.view.stale)
@@ -107,11 +127,12 @@ async def test_a_killed_and_restarted_server_is_survived_under_load(
         await eventually(lambda: len(watcher.resolve("orders")) == 4)
 
 
-async def test_a_paused_server_hangs_nobody(server: servers.RespServer) -> None:
+async def test_a_paused_server_hangs_nobody(
+    opened: Opened[Any], server: servers.RespServer
+) -> None:
     async with AsyncExitStack() as stack:
         made = await beats(stack, server.url, 3)
-        registry = ValkeyRegistry(server.url, patience=0.4)
-        stack.push_async_callback(registry.aclose)
+        registry = opened(ValkeyRegistry(server.url, patience=0.4))
         facts: list[object] = []
         watcher = await stack.enter_async_context(
             Watcher(registry, config=config(lease=5.0), observer=facts.append)
@@ -173,10 +194,10 @@ def beating(url: str, incarnation: str, started_at: float) -> "subprocess.Popen[
 
 
 async def test_a_killed_process_disappears_after_its_lease(
-    valkey: servers.RespServer, unique: str
+    opened: Opened[Any], valkey: servers.RespServer, unique: str
 ) -> None:
     url = f"{valkey.url}?namespace={unique}"
-    registry = open_registry(url)
+    registry = opened(open_registry(url))
     async with Watcher(registry, config=config(reread=0.1)) as watcher:
         process = await asyncio.to_thread(beating, url, "first", 1.0)
         await eventually(lambda: len(watcher.view.instances) == 1)
@@ -185,14 +206,13 @@ async def test_a_killed_process_disappears_after_its_lease(
         await asyncio.to_thread(process.wait)
         await eventually(lambda: watcher.view.instances == ())
         assert 0.3 < SYSTEM.now() - killed < 0.6 + 0.4
-    await registry.aclose()
 
 
 async def test_a_stopped_process_that_wakes_cannot_take_its_place_back(
-    valkey: servers.RespServer, unique: str
+    opened: Opened[Any], valkey: servers.RespServer, unique: str
 ) -> None:
     url = f"{valkey.url}?namespace={unique}"
-    registry = open_registry(url)
+    registry = opened(open_registry(url))
     old = await asyncio.to_thread(beating, url, "first", 1.0)
 
     async def held_by() -> str:
@@ -217,11 +237,12 @@ async def test_a_stopped_process_that_wakes_cannot_take_its_place_back(
             await SYSTEM.sleep(0.01)
         old.kill()
         await asyncio.to_thread(old.wait)
-    await registry.aclose()
 
 
-async def test_mass_expiry_is_not_announced(valkey: servers.RespServer, unique: str) -> None:
-    registry = ValkeyRegistry(valkey.url, namespace=unique)
+async def test_mass_expiry_is_not_announced(
+    opened: Opened[Any], valkey: servers.RespServer, unique: str
+) -> None:
+    registry = opened(ValkeyRegistry(valkey.url, namespace=unique))
     for n in range(4):
         await registry.renew(instance(f"orders-{n}"), ttl=0.1)
     async with registry.changes() as changes:
@@ -233,14 +254,13 @@ async def test_mass_expiry_is_not_announced(valkey: servers.RespServer, unique: 
         await registry.renew(instance("later"))
         async with asyncio.timeout(2):
             assert (await anext(changes)).instance_id == "later"
-    await registry.aclose()
 
 
 async def test_rubbish_in_the_registry_is_left_out_and_told(
-    valkey: servers.RespServer, unique: str
+    opened: Opened[Any], valkey: servers.RespServer, unique: str
 ) -> None:
     facts: list[object] = []
-    registry = ValkeyRegistry(valkey.url, namespace=unique, observer=facts.append)
+    registry = opened(ValkeyRegistry(valkey.url, namespace=unique, observer=facts.append))
     await registry.renew(instance())
     records, leases = (f"{{{unique}}}:registry:{key}" for key in ("records", "leases"))
     for n, rubbish in enumerate([b"", b"\xff", b"{}", b"7\n[0,0]", b'{"state":"x"}\n[0,0]']):
@@ -254,41 +274,43 @@ async def test_rubbish_in_the_registry_is_left_out_and_told(
     assert await registry.renew(instance("rubbish-1"))
     assert len(await registry.read()) == 2
     assert await registry.deregister(instance("rubbish-2")) is False
-    await registry.aclose()
 
 
 async def test_a_project_that_is_gone_leaves_nothing_for_ever(
-    valkey: servers.RespServer, unique: str
+    opened: Opened[Any], valkey: servers.RespServer, unique: str
 ) -> None:
-    registry = ValkeyRegistry(valkey.url, namespace=unique)
+    registry = opened(ValkeyRegistry(valkey.url, namespace=unique))
     await registry.renew(instance())
     for key in ("records", "leases"):
         left = await command(valkey, "PTTL", f"{{{unique}}}:registry:{key}")
         assert 0 < left <= 86_400_000  # type: ignore[operator]
-    await registry.aclose()
 
 
-async def test_a_wrong_password_is_unavailable_and_not_shown(valkey: servers.RespServer) -> None:
+async def test_a_wrong_password_is_unavailable_and_not_shown(
+    opened: Opened[Any], valkey: servers.RespServer
+) -> None:
     url = valkey.url.replace("redis://", "redis://ann:hunter2@")
-    registry = open_registry(url)
+    registry = opened(open_registry(url))
     with pytest.raises(Unavailable) as refused:
         await registry.read()
     assert "hunter2" not in str(refused.value)
-    await registry.aclose()
 
 
-async def test_a_socket_that_is_not_there_is_unavailable(tmp_path: object) -> None:
-    registry = open_registry(f"unix://{tmp_path}/none.sock?db=0")
+async def test_a_socket_that_is_not_there_is_unavailable(
+    opened: Opened[Any], tmp_path: object
+) -> None:
+    registry = opened(open_registry(f"unix://{tmp_path}/none.sock?db=0"))
     with pytest.raises(Unavailable):
         await registry.read()
     with pytest.raises(Unavailable):
         async with registry.changes():
             pass
-    await registry.aclose()
 
 
-async def test_a_primary_that_became_a_replica_is_left(server: servers.RespServer) -> None:
-    registry = open_registry(server.url)
+async def test_a_primary_that_became_a_replica_is_left(
+    opened: Opened[Any], server: servers.RespServer
+) -> None:
+    registry = opened(open_registry(server.url))
     await registry.renew(instance())
 
     async def connections() -> set[bytes]:
@@ -303,11 +325,10 @@ async def test_a_primary_that_became_a_replica_is_left(server: servers.RespServe
     await command(server, "REPLICAOF", "NO", "ONE")
     assert await registry.renew(instance())
     assert len(before & await connections()) == 0
-    await registry.aclose()
 
 
-async def test_a_broken_stream_says_so(server: servers.RespServer) -> None:
-    registry = open_registry(server.url)
+async def test_a_broken_stream_says_so(opened: Opened[Any], server: servers.RespServer) -> None:
+    registry = opened(open_registry(server.url))
     async with registry.changes() as changes:
         await command(server, "CLIENT", "KILL", "TYPE", "pubsub")
         with pytest.raises(Unavailable):
@@ -318,11 +339,12 @@ async def test_a_broken_stream_says_so(server: servers.RespServer) -> None:
         with pytest.raises(Unavailable):
             async with asyncio.timeout(5):
                 await anext(changes)
-    await registry.aclose()
 
 
-async def test_a_quiet_stream_stays_open(valkey: servers.RespServer, unique: str) -> None:
-    registry = ValkeyRegistry(valkey.url, namespace=unique, patience=0.1)
+async def test_a_quiet_stream_stays_open(
+    opened: Opened[Any], valkey: servers.RespServer, unique: str
+) -> None:
+    registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=0.1))
     async with registry.changes() as changes:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.7):
@@ -330,11 +352,12 @@ async def test_a_quiet_stream_stays_open(valkey: servers.RespServer, unique: str
     async with registry.changes() as changes:
         await registry.renew(instance())
         assert await anext(changes) == instance()
-    await registry.aclose()
 
 
-async def test_a_stream_to_a_paused_server_ends(server: servers.RespServer) -> None:
-    registry = ValkeyRegistry(server.url, patience=0.2)
+async def test_a_stream_to_a_paused_server_ends(
+    opened: Opened[Any], server: servers.RespServer
+) -> None:
+    registry = opened(ValkeyRegistry(server.url, patience=0.2))
     async with registry.changes() as changes:
         server.pause()
         try:
@@ -343,4 +366,3 @@ async def test_a_stream_to_a_paused_server_ends(server: servers.RespServer) -> N
                     await anext(changes)
         finally:
             server.resume()
-    await registry.aclose()
