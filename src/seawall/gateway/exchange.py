@@ -438,13 +438,26 @@ class Exchange:
     def upstream_ended(self) -> None:
         """The instance has said its last in the other protocol."""
         self.down.end_writing()
-        self._cut_short()
+        self._half_ended()
 
     def client_ended(self) -> None:
         """The client has ended its side, and may still read."""
-        if self.status == 101 and self.upstream is not None:
+        if self.status != 101:
+            self._cut_short()
+            return
+        if self.upstream is not None:
             self.upstream.transport.write_eof()
-        self._cut_short()
+        self._half_ended()
+
+    def _half_ended(self) -> None:
+        """One side of a tunnel has ended; when both have, so has the exchange."""
+        if self._keep:
+            self._cut_short()
+            return
+        now = self._proxy.now()
+        self._drop_upstream(now, GOOD)
+        self._end(now, GOOD)
+        self.down.finished(False, now)
 
     def _cut_short(self) -> None:
         self._keep = False
