@@ -3,7 +3,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -233,3 +233,4 @@ class AnyKeys(RuleBasedStateMachine):
 
 
 TestAnyKeys = AnyKeys.TestCase
+TestAnyKeys.settings = settings(max_examples=40)
