@@ -15,7 +15,7 @@ from seawall.clock import SYSTEM, Clock
 from seawall.errors import Misconfigured, NotSent, OutcomeUnknown, SeawallError
 from seawall.facts import Observer, ignore
 from seawall.registry.watcher import Watcher
-from seawall.resilience.deadline import Deadline, tightest
+from seawall.resilience.deadline import HEADER, Deadline, tightest
 from seawall.service import context
 from seawall.service.calls import ClientConfig, Destination
 from seawall.service.response import Response
@@ -26,6 +26,15 @@ Json = BaseModel | Mapping[str, Any] | Sequence[Any] | str | int | float | bool 
 
 # What a path may hold unescaped (RFC 3986 pchar, "/", "?" excluded); an existing %XX stays.
 _PATH_SAFE = "/:@!$&'()*+,;=~-._%"
+
+
+# Said by the client alone: a second one would change where the request ends or what it is.
+_OURS = frozenset(
+    {
+        *("host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"),
+        *("traceparent", "tracestate", HEADER),
+    }
+)
 
 
 class Client:
@@ -194,6 +203,8 @@ def _body_and_headers(
     json: Json, content: bytes | None, headers: Mapping[str, str] | None, key: str | None
 ) -> tuple[bytes | None, list[tuple[str, str]]]:
     fields = {name.lower(): value for name, value in (headers or {}).items()}
+    if written := fields.keys() & _OURS:
+        raise ValueError(f"{', '.join(sorted(written))}: headers that the client writes itself")
     here = context.current()
     for name, value in here.caller.items():
         fields.setdefault(name, value)

@@ -146,6 +146,7 @@ class Edge:
         except TimeoutError:
             if request.timeout is None or not request.timeout.expired():
                 raise
+            request.timeout = None
             if not request.status:
                 await request.answer(Problem(status=504, detail="The caller's time ran out."))
 

@@ -1,5 +1,6 @@
 """Paths that every service answers itself, outside its routes and limits."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -94,7 +95,8 @@ class Probes:
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         accept = next((v for k, v in scope["headers"] if k == b"accept"), b"").decode("latin-1")
-        body, content_type = self._service.metrics.render(accept)
+        # In a thread: it reads /proc, and its text may be long.
+        body, content_type = await asyncio.to_thread(self._service.metrics.render, accept)
         await self._answer(send, 200, content_type.encode(), body)
 
     def _state(self) -> InstanceState:

@@ -15,8 +15,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +23,7 @@ import uvicorn
 from seawall.clock import SYSTEM
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured
+from seawall.service.server import Server
 from seawall.service.service import Service
 from seawall.service.settings import Settings
 from seawall.telemetry import logs
@@ -133,22 +132,6 @@ def _settle() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signals."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-
 class _Serving:
     """One run of one application on one socket."""
 
@@ -167,7 +150,7 @@ class _Serving:
             timeout_keep_alive=KEEP_ALIVE,
             backlog=BACKLOG,
         )
-        self._server = _Uvicorn(config)
+        self._server = Server(config)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -214,8 +197,7 @@ class _Serving:
             self._signalled.clear()
             await self._or_second_signal(window)
         left = max(0.1, settings.drain - (SYSTEM.now() - began))
-        self._server.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
-        self._server.should_exit = True
+        self._server.leave(left)
         await self._or_second_signal(left + _CLOSING)
         self._server.force_exit = True
 

@@ -12,8 +12,8 @@ import itertools
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,7 @@ from seawall.registry.watcher import Watcher
 from seawall.service import publishing
 from seawall.service.client import Client
 from seawall.service.events import topic_of
+from seawall.service.server import Server
 from seawall.service.service import Service
 from seawall.service.settings import Settings
 from seawall.topology import Address
@@ -238,7 +239,7 @@ class _Server:
         self._listener.setblocking(False)
         host, port = self._listener.getsockname()[:2]
         self.address = Address(host, port)
-        self._server = _Quiet(
+        self._server = Server(
             uvicorn.Config(service, log_config=None, access_log=False, http="httptools")
         )
 
@@ -258,23 +259,6 @@ class _Server:
             await self.task
 
     async def stop(self) -> None:
-        self._server.config.timeout_graceful_shutdown = 5
-        self._server.should_exit = True
+        self._server.leave(5.0)
         assert self.task is not None
         await self.task
-
-
-class _Quiet(uvicorn.Server):
-    """uvicorn that leaves the test's signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()

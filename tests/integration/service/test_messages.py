@@ -1,11 +1,13 @@
 """Events, queues, outbox, inbox and answers, through running services."""
 
+import httpx2
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
 from seawall import Delivery, Event, Reject, Retry, RetryPolicy, Service, Transaction
 from seawall.errors import Misconfigured
+from seawall.telemetry import tracing
 from seawall.testing.platform import Platform
 from tests.support.waiting import eventually
 
@@ -176,8 +178,8 @@ async def test_retry_and_reject(system: Platform) -> None:
     assert [letter.reason for letter in await system.dead_letters()] == ["rejected"]
 
 
-async def test_the_trace_goes_from_request_to_message(system: Platform) -> None:
-    service, traces = Service("orders"), []
+async def test_the_trace_goes_from_request_to_message_to_handler(system: Platform) -> None:
+    service, seen = Service("orders"), []
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
 
     @service.post("/orders")
@@ -186,14 +188,18 @@ async def test_the_trace_goes_from_request_to_message(system: Platform) -> None:
 
     @service.on(Placed)
     async def placed(event: Placed, message: Delivery) -> None:
-        traces.append(message.message.headers["ce-traceparent"].split("-")[1])
+        seen.append((message.message.headers["ce-traceparent"], tracing.current()))
 
     await system.start(service)
-    await system.client("orders").post(
-        "/orders", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
-    )
+    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+        given = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+        assert (await http.post("/orders", headers=given)).status_code == 200
     await system.settle()
-    assert traces  # the client of this test has a trace of its own, so its header is replaced
+    (carried, running) = seen[0]
+    assert carried.split("-")[1] == trace_id
+    assert running is not None
+    assert running.trace_id == trace_id
+    assert running.span_id not in carried
 
 
 async def test_a_handler_that_wants_what_nobody_gives_is_refused_at_start() -> None:
