@@ -214,20 +214,21 @@ class Relay:
 
     async def _run(self) -> None:
         ceiling = FIRST_BACKOFF
-        while not self._stopping.is_set() or self._woken.is_set():
+        stopping = False
+        while not stopping:
+            stopping = self._stopping.is_set()  # then this is the last round
             self._woken.clear()
             try:
                 while await self.relay_once():
                     ceiling = FIRST_BACKOFF
-                pause = await self._until_due()
+                if not self._stopping.is_set():
+                    await self._pause(self._woken, await self._until_due())
             except (NotSent, OutcomeUnknown) as error:
                 delay = self._rng.uniform(ceiling / 2, ceiling)
                 ceiling = min(self._config.backoff, ceiling * 2)
                 self._observer(RelayStalled(str(error), delay))
-                await self._pause(self._stopping, delay)
-            else:
-                if not self._stopping.is_set():
-                    await self._pause(self._woken, pause)
+                if not stopping:
+                    await self._pause(self._stopping, delay)
 
     async def _pause(self, end: asyncio.Event, within: float) -> None:
         """Wait for `end`, at most `within` seconds."""
