@@ -12,16 +12,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from seawall.clock import Clock
 
 # One file and its predecessor for each instance: 8 MB at most, some 40,000 lines.
-_ROTATE_AT = 4 * 1024 * 1024  # bytes
+ROTATE_AT = 4 * 1024 * 1024  # bytes
 
 # Lines that wait for the thread: some seconds of a flood, about 4 MB.
-_WAITING = 20_000
+MOST_WAITING = 20_000
 
 # A reader that is further behind loses lines rather than costing memory.
 _FOLLOWER_BEHIND = 1_000  # lines
@@ -45,8 +46,18 @@ Show = Callable[[Iterable[Line]], None]
 class LogStore:
     """Takes lines from the supervisor's loop, until `close`."""
 
-    def __init__(self, folder: Path, clock: Clock, show: Show | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        show: Show | None = None,
+        *,
+        rotate_at: int = ROTATE_AT,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
         self._folder = folder
+        self._rotate_at = rotate_at
+        self._most_waiting = most_waiting
         self._clock = clock
         self._show = show
         self._waiting: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
@@ -69,7 +80,7 @@ class LogStore:
         for follower, wanted in self._followers.items():
             if (not wanted or line.instance in wanted) and not follower.full():
                 follower.put_nowait(line)
-        if self._waiting.qsize() >= _WAITING:
+        if self._waiting.qsize() >= self._most_waiting:
             self._dropped += 1
             return
         if self._dropped:
@@ -115,7 +126,7 @@ class LogStore:
             by_instance.setdefault(line.instance, []).append(line)
         for instance, some in by_instance.items():
             if instance not in self._files:
-                self._files[instance] = _LogFile(self._folder / f"{instance}.log")
+                self._files[instance] = _LogFile(self._folder / f"{instance}.log", self._rotate_at)
             try:
                 self._files[instance].write(some)
                 self.trouble = ""
@@ -124,25 +135,26 @@ class LogStore:
 
 
 class _LogFile:
-    def __init__(self, path: Path) -> None:
+    """Unbuffered, so that what a full disk refused is not tried again with every later line."""
+
+    def __init__(self, path: Path, rotate_at: int) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._rotate_at = rotate_at
+        self._file: FileIO | None = None
         self._size = 0
 
     def write(self, lines: Iterable[Line]) -> None:
-        if self._file is None or self._size > _ROTATE_AT:
+        if self._file is None or self._size > self._rotate_at:
             self._reopen()
         assert self._file is not None
         text = "".join(f"{line.time()} {line.text}\n" for line in lines)
-        self._size += len(text)
-        self._file.write(text)
-        self._file.flush()
+        self._size += self._file.write(text.encode("utf-8", "replace")) or 0
 
     def _reopen(self) -> None:
         self.close()
-        if self._path.exists() and self._path.stat().st_size > _ROTATE_AT:
+        if self._path.exists() and self._path.stat().st_size > self._rotate_at:
             self._path.replace(self._path.with_suffix(".log.1"))
-        self._file = self._path.open("a", encoding="utf-8", errors="replace")
+        self._file = FileIO(self._path, "a")
         self._size = self._path.stat().st_size
 
     def close(self) -> None:

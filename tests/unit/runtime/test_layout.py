@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from seawall.errors import Misconfigured
+from seawall.runtime.embedded import embedded_url
+from seawall.runtime.layout import Layout
+
+
+def test_everything_is_in_one_folder_for_its_owner_only(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.prepare()
+    assert layout.folder.stat().st_mode & 0o077 == 0
+    for folder in (layout.run, layout.logs, layout.data, layout.valkey):
+        assert folder.parent == layout.folder
+        assert folder.is_dir()
+    assert (
+        layout.database_url("orders") == f"sqlite+aiosqlite:///{tmp_path}/.seawall/data/orders.db"
+    )
+
+
+def test_sockets_of_a_long_path_are_elsewhere_and_noted(tmp_path: Path) -> None:
+    root = tmp_path / ("x" * 90)
+    root.mkdir()
+    layout = Layout(root)
+    layout.prepare()
+    assert len(str(layout.admin_socket)) <= 100
+    assert layout.admin_socket.parent.stat().st_mode & 0o077 == 0
+    assert (layout.run / "admin.path").read_text().strip() == str(layout.admin_socket)
+    assert Layout(tmp_path / "y").admin_socket != layout.admin_socket
+
+
+def test_a_folder_that_cannot_be_made_says_which(tmp_path: Path) -> None:
+    (tmp_path / ".seawall").write_text("")
+    with pytest.raises(Misconfigured, match=r"\.seawall.* cannot be written"):
+        Layout(tmp_path).prepare()
+
+
+def test_the_url_of_the_valkey_survives_odd_folders() -> None:
+    url = embedded_url(Layout(Path("/tmp/my shop?#")))
+    assert url == "unix:///tmp/my%20shop%3F%23/.seawall/run/valkey.sock?db=0"

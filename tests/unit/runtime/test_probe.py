@@ -1,0 +1,97 @@
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from seawall.runtime.probe import Health, ReadyPipe, http_probe, ping_probe
+from seawall.topology import Address
+
+
+@asynccontextmanager
+async def answering(*chunks: bytes, hold: bool = False) -> AsyncIterator[Address]:
+    """A server that answers every connection with these bytes."""
+    released = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        for chunk in chunks:
+            writer.write(chunk)
+            await writer.drain()
+        if hold:
+            await released.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    finally:
+        released.set()
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", True, ""),
+        (b"HTTP/1.0 204 No Content\r\n\r\n", True, ""),
+        (b"HTTP/1.1 302 Found\r\n\r\n", True, ""),
+        (b"HTTP/1.1 503 No\r\n\r\nno database", False, "/readyz answered 503 no database"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", False, "/readyz answered 404"),
+        (b"SSH-2.0-OpenSSH\r\n", False, "/readyz was not answered in HTTP"),
+        (b"", False, "/readyz was not answered in HTTP"),
+        (b"HTTP/1.1 banana\r\n\r\n", False, "/readyz was not answered in HTTP"),
+    ],
+)
+async def test_what_an_answer_means(answer: bytes, ready: bool, reason: str) -> None:
+    async with answering(answer) as address:
+        assert await http_probe(address, "/readyz")() == Health(ready, reason)
+
+
+async def test_silence_and_refusal_are_no() -> None:
+    async with answering(hold=True) as address:
+        health = await http_probe(address, "/readyz", timeout=0.05)()
+        assert health == Health(False, "/readyz did not answer within 0.05 s")
+    refused = await http_probe(address, "/readyz")()
+    assert not refused.ready
+    assert str(address) in refused.reason
+
+
+async def test_a_valkey_that_loads_its_data_is_not_ready(tmp_path: Path) -> None:
+    answers = iter([b"-LOADING Valkey is loading the dataset in memory\r\n", b"+PONG\r\n"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(next(answers))
+        writer.close()
+
+    path = tmp_path / "valkey.sock"
+    probe = ping_probe(path)
+    assert not (await probe()).ready
+    server = await asyncio.start_unix_server(answer, str(path))
+    loading = await probe()
+    assert (loading.ready, "LOADING" in loading.reason) == (False, True)
+    assert (await probe()).ready
+    server.close()
+
+
+async def test_a_child_says_itself_that_it_is_ready() -> None:
+    pipe = ReadyPipe()
+    assert not (await pipe.probe()).ready
+    os.write(pipe.write, b"1")
+    pipe.launched()
+    assert (await pipe.probe()).ready
+    pipe.close()
+    pipe.close()
+    assert (await pipe.probe()).ready
+
+
+async def test_a_child_that_died_never_was_ready() -> None:
+    pipe = ReadyPipe()
+    pipe.launched()
+    assert not (await pipe.probe()).ready
+    pipe.close()
+    assert not (await pipe.probe()).ready
