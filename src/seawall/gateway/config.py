@@ -96,7 +96,9 @@ class Edge:
     body_rate: int = 500  # bytes a second, on average over `body_window`: 408
     body_window: float = 10.0
     write_timeout: float = 30.0  # without the client taking a byte
-    half_close: float = 5.0  # to answer a client that has ended its side
+    # To answer a client that has ended its side. Most that do have left, and are waited for in
+    # vain; some (`nc`, shell scripts) wait for the answer.
+    half_close: float = 1.0
     max_body: int = 16 * 1024 * 1024  # 413
     linger: float = 2.0  # to take what a refused client still sends, so that it reads the answer
     # A Python process holds about 4 KB for an idle connection; 10,000 are 40 MB.

@@ -10,7 +10,7 @@ from typing import Final
 
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.exchange import Exchange
-from seawall.gateway.forwarding import forwarded
+from seawall.gateway.forwarding import forwarded, refused_line
 from seawall.gateway.proxy import Proxy
 from seawall.gateway.timers import NEVER, Timed
 from seawall.wire.http1 import (
@@ -48,7 +48,6 @@ class Downstream(Timed):
         "_body_seen",
         "_buffer",
         "_chunks",
-        "_half_closed",
         "_head_begun",
         "_left",
         "_lingered",
@@ -59,6 +58,7 @@ class Downstream(Timed):
         "_write_by",
         "exchange",
         "forwarded",
+        "half_closed",
         "peer",
         "state",
         "transport",
@@ -79,7 +79,7 @@ class Downstream(Timed):
         self._buffer: bytes = b""
         self._running: bool = False
         self._head_begun: bool = False
-        self._half_closed: bool = False
+        self.half_closed: bool = False
         self._reading_paused: bool = False
         self._left: int = 0
         self._chunks: Chunked | None = None
@@ -142,7 +142,7 @@ class Downstream(Timed):
             return False
         if exchange.stream and self.state != TUNNEL:
             return False  # nobody reads a stream whose reader has gone
-        self._half_closed = True
+        self.half_closed = True
         exchange.client_ended()
         return True
 
@@ -206,7 +206,7 @@ class Downstream(Timed):
     def can_continue(self) -> bool:
         """Whether another request can follow an answer that is given now."""
         if self.state != BODY:
-            return not self._half_closed or bool(self._buffer)
+            return not self.half_closed or bool(self._buffer)
         exchange = self.exchange
         expected = exchange is not None and exchange.head.expects_continue
         return not expected and self._chunks is None and self._left <= MAX_SKIPPED
@@ -216,7 +216,7 @@ class Downstream(Timed):
         self.exchange = None
         if self.state == CLOSED:
             return
-        if not keep or (self._half_closed and not self._buffer):
+        if not keep or (self.half_closed and not self._buffer):
             self._hang_up(now)
             return
         if self.state == BODY:
@@ -294,12 +294,13 @@ class Downstream(Timed):
             return False
         head = scan_request(data, end)
         self._head_begun = False
-        exchange = self.exchange = Exchange(self._proxy, self, head, now)
+        exchange = Exchange(self._proxy, self, head, now)
         if head.body:
             self._begin_body(exchange, head, data[end:])
         else:
             self.state = WAIT
             self._buffer = data[end:]
+        self.exchange = exchange
         exchange.start()
         return True
 
@@ -381,6 +382,8 @@ class Downstream(Timed):
         answer = _refusal(bad)
         proxy.metrics.flagged(answer.flag)
         proxy.metrics.unrouted.observe(b"", answer.status, 0.0)
+        if proxy.log.is_on:
+            proxy.log.add(refused_line(proxy, self.peer, answer, request_id, proxy.now()))
         self.transport.write(render(answer, service="", request_id=request_id))
         self._buffer = b""
         self._linger(proxy.now())

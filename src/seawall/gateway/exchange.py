@@ -520,7 +520,10 @@ class Exchange:
 
     def expired(self, now: float) -> None:
         """The deadline has passed."""
-        if self.status:
+        if self.down.half_closed:
+            self.client_gone(Flag.CLIENT_CLOSED)
+            self.down.abort()
+        elif self.status:
             self._drop_upstream(now, NEITHER if self.stream else BAD)
             flag = Flag.STREAM_IDLE if self.stream else Flag.UPSTREAM_TIMEOUT
             self._broken(flag, now, GOOD if self.stream else BAD)

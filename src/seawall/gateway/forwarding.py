@@ -162,3 +162,22 @@ def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
         exchange.request_id,
         exchange.trace_id,
     )
+
+
+def refused_line(proxy: Proxy, peer: str, answer: Answer, request_id: str, now: float) -> str:
+    """The line of a request whose head could not be read."""
+    stamp, name = proxy.log.stamp.text(now), proxy.config.name
+    numbers = (answer.status, answer.flag.value, 0.0, 0.0, 0, 0, 0)
+    return _LINE % (
+        stamp,
+        name,
+        "",
+        "",
+        _NO_ROUTE,
+        "",
+        *numbers,
+        peer,
+        '""',
+        request_id,
+        request_id,
+    )

@@ -121,8 +121,8 @@ class Service:
                 self.received.append(request)
                 await self.script(request)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, OSError):
-            pass
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+            pass  # the other side is gone, or the test kills us
         finally:
             self.open -= 1
             self._tasks.discard(task)
@@ -220,12 +220,12 @@ class Rig:
     services: list[Service]
     log: list[dict[str, Any]]
     facts: list[object]
-    _stack: AsyncExitStack
+    clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
         reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
         client = Client(reader, writer)
-        self._stack.callback(client.close)
+        self.clients.append(client)
         return client
 
     async def ask(self, data: bytes, *, to_head: bool = False) -> Reply:
@@ -293,7 +293,7 @@ async def rig(
         source = Static(*(service.instance for service in services))
         config = GatewayConfig(
             routes=routes,
-            edge=edge or Edge(),
+            edge=edge or Edge(half_close=0.2),
             upstreams=upstreams or Upstreams(),
             trusted_proxies=trusted_proxies,
             drain=0.3,
@@ -308,6 +308,10 @@ async def rig(
             log=write,
         )
         address = await stack.enter_async_context(gateway.serving(Address("127.0.0.1", 0)))
-        rig = Rig(gateway, address, source, list(services), log, facts, stack)
-        yield rig
+        rig = Rig(gateway, address, source, list(services), log, facts)
+        try:
+            yield rig
+        finally:
+            for client in rig.clients:
+                client.close()
         await eventually(rig.is_at_rest)
