@@ -79,7 +79,8 @@ class Database:
         chosen = _normal(url or self._url or f"sqlite+aiosqlite:///./{self._name}.db")
         self._sqlite = chosen.get_backend_name() == "sqlite"
         self._writer = asyncio.Lock() if self._sqlite else None
-        self._engine = _engine(chosen, self._size)
+        # In a thread: it imports the driver, which reads files.
+        self._engine = await asyncio.to_thread(_engine, chosen, self._size)
         with _translated(self._where):
             await self._create_tables()
             await self._warm_up()
