@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -197,6 +197,26 @@ async def test_subscribers_hear_of_every_change_until_they_leave(world: World) -
         leave()
         await world.heal()
     assert heard == [(0, False), (1, False), (1, True)]
+
+
+async def test_who_left_is_not_told_what_was_under_way(world: World) -> None:
+    first: list[View] = []
+    second: list[View] = []
+    async with world.watcher as watcher:
+        leaving: list[Callable[[], None]] = []
+
+        def hear(view: View) -> None:
+            first.append(view)
+            for leave in leaving:
+                leave()
+
+        watcher.subscribe(hear)
+        leaving.append(watcher.subscribe(second.append))
+        await world.registry.renew(instance())
+        await eventually(lambda: len(first) == 2)
+        await world.cut_off()
+        await eventually(lambda: len(first) == 3)
+    assert len(second) == 1
 
 
 async def test_a_reading_that_says_the_same_is_not_told(world: World) -> None:
