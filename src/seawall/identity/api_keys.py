@@ -33,6 +33,8 @@ class ApiKey:
                 f"the sha256 of {self.subject}'s API key is not one",
                 fix="printf %s KEY | sha256sum",
             )
+        if not self.subject.isprintable() or not all(map(str.isprintable, self.scopes)):
+            raise Misconfigured("subject and scopes of an API key become headers: one line each")
 
 
 def new_api_key(

@@ -51,3 +51,9 @@ def test_a_key_may_expire() -> None:
 def test_what_is_no_hash_is_a_persons_to_mend(digest: str) -> None:
     with pytest.raises(Misconfigured, match="ci's API key"):
         ApiKey(sha256=digest, subject="ci")
+
+
+def test_who_holds_a_key_fits_into_a_header() -> None:
+    for bad in ({"subject": "a\nb"}, {"subject": "a", "scopes": ("x\r\ny",)}):
+        with pytest.raises(Misconfigured, match="one line"):
+            ApiKey(sha256="a" * 64, **bad)  # type: ignore[arg-type]
