@@ -1,0 +1,156 @@
+"""Client and instance connections on transports that only remember: every cut of the bytes."""
+
+from random import Random
+from typing import Any, cast
+
+import pytest
+
+from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.connection import Downstream
+from seawall.gateway.gateway import Gateway, Known, Static
+from seawall.gateway.upstream import Upstream
+from seawall.testing.clock import ManualClock
+from seawall.topology import Address, Instance, InstanceState
+
+
+class Wire:
+    """A transport that remembers what was written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.closed = False
+        self.reading = True
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def write_eof(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return "192.0.2.1", 1
+
+    def taken(self) -> bytes:
+        data, self.data = self.data, b""
+        return data
+
+
+class Pair:
+    """A client's connection, and one to the only instance."""
+
+    def __init__(self) -> None:
+        clock = ManualClock()
+        instance = Instance(
+            service="shop",
+            version="1.0.0",
+            instance_id="shop-1",
+            incarnation="1",
+            address=Address("192.0.2.2", 80),
+            state=InstanceState.READY,
+        )
+        source = Static(instance)
+        config = GatewayConfig(routes=(Route(service="shop"),))
+        self.gateway = Gateway(config, source, clock=clock, rng=Random(1))
+        self.gateway._view_changed(Known((instance,)))
+        self.client, self.service = Wire(), Wire()
+        self.down = Downstream(self.gateway.proxy)
+        self.down.connection_made(cast(Any, self.client))
+        self.endpoint = self.gateway.cluster_list()[0].endpoints[0]
+        self.endpoint.connections += 1
+        self.up = Upstream(self.endpoint, self.endpoint._dialer)
+        self.up.connection_made(cast(Any, self.service))
+        self.endpoint.idle.append(self.up)
+
+
+REQUESTS = [
+    b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
+    b"POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"5;x\r\nhello\r\n0\r\na: b\r\n\r\n",
+]
+ANSWERS = [
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\na: b\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+]
+
+
+def exchange(request: bytes, answer: bytes, cuts: tuple[int, int]) -> tuple[bytes, bytes]:
+    """What the service and the client got, without what differs by chance."""
+    pair = Pair()
+    pair.down.data_received(request[: cuts[0]])
+    if cuts[0] < len(request):
+        pair.down.data_received(request[cuts[0] :])
+    sent = pair.service.taken()
+    pair.up.data_received(answer[: cuts[1]])
+    if cuts[1] < len(answer):
+        pair.up.data_received(answer[cuts[1] :])
+    assert pair.endpoint.in_flight == 0
+    assert pair.endpoint.idle == [pair.up]
+    assert pair.gateway.proxy.metrics.active_requests == 0
+    return sent, pair.client.taken()
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_every_cut_of_a_request_is_the_same_request(request_: bytes) -> None:
+    whole = exchange(request_, ANSWERS[0], (len(request_), len(ANSWERS[0])))
+    for cut in range(1, len(request_)):
+        assert exchange(request_, ANSWERS[0], (cut, len(ANSWERS[0]))) == whole
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_every_cut_of_an_answer_is_the_same_answer(answer: bytes) -> None:
+    whole = exchange(REQUESTS[0], answer, (len(REQUESTS[0]), len(answer)))
+    for cut in range(1, len(answer)):
+        assert exchange(REQUESTS[0], answer, (len(REQUESTS[0]), cut)) == whole
+
+
+def test_a_full_client_pauses_the_service_and_a_pooled_connection_reads() -> None:
+    pair = Pair()
+    pair.down.data_received(REQUESTS[0])
+    pair.down.pause_writing()
+    assert not pair.service.reading
+    pair.up.data_received(ANSWERS[0])
+    assert pair.endpoint.idle == [pair.up]
+    assert pair.service.reading
+    pair.down.data_received(REQUESTS[0])
+    assert pair.service.data.count(b"GET /a") == 1  # no further answer for a full client
+    pair.down.resume_writing()
+    assert pair.service.data.count(b"GET /a") == 2
+
+
+def test_a_full_service_pauses_the_client() -> None:
+    pair = Pair()
+    pair.down.data_received(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n")
+    pair.up.pause_writing()
+    assert not pair.client.reading
+    pair.up.resume_writing()
+    assert pair.client.reading
+    pair.up.pause_writing()
+    pair.up.data_received(b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n")
+    assert pair.client.reading  # to take what it still sends
+    assert pair.service.closed
+
+
+def test_a_client_that_reads_ahead_is_paused_at_the_bound() -> None:
+    pair = Pair()
+    pair.down.data_received(REQUESTS[0])
+    pair.down.data_received(b"x" * 70_000)
+    assert not pair.client.reading
