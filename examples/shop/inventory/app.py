@@ -8,11 +8,15 @@ from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 
 from seawall import Service, Transaction
+from seawall.messaging.consumer import ConsumerConfig
 from shop.contracts import Confirm, Release, ReservationState, Reserve
 from shop.inventory.stock import Base, Reservation, Stock, release, reserve, seed, sell
 
 service = Service("inventory", version="1.0.0")
 database = service.database(min_size=1, max_size=10, metadata=Base.metadata)
+
+# A command takes milliseconds; what a dead replica held, another takes up this soon.
+WORK = ConsumerConfig(concurrency=16, lease=10.0)
 
 
 @service.on_start
@@ -22,19 +26,19 @@ async def open_shop() -> None:
             await seed(session)
 
 
-@service.worker("inventory.reserve")
+@service.worker("inventory.reserve", config=WORK)
 async def on_reserve(command: Reserve, tx: Transaction) -> ReservationState:
     state = await reserve(tx, command.order_id, command.lines)
     return ReservationState(order_id=command.order_id, state=state)
 
 
-@service.worker("inventory.release")
+@service.worker("inventory.release", config=WORK)
 async def on_release(command: Release, tx: Transaction) -> ReservationState:
     state = await release(tx, command.order_id)
     return ReservationState(order_id=command.order_id, state=state)
 
 
-@service.worker("inventory.confirm")
+@service.worker("inventory.confirm", config=WORK)
 async def on_confirm(command: Confirm, tx: Transaction) -> ReservationState:
     state = await sell(tx, command.order_id)
     return ReservationState(order_id=command.order_id, state=state)

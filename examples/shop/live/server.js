@@ -15,7 +15,7 @@ const url = process.env.SEAWALL_MESSAGES__URL || 'redis://127.0.0.1:6379/0';
 const name = process.env.SEAWALL_INSTANCE_ID || `live-${process.pid}`;
 const DRAIN = Number(process.env.SEAWALL_DRAIN_SECONDS || 10) * 1000; // ms
 
-const FINAL = new Set(['confirmed', 'cancelled']);
+const FINAL = new Set(['completed', 'cancelled']);
 const FIRST_EVENT = 5000; // ms an order may take to be heard of; then it is unknown
 const BEAT = 15_000; // ms between comments that keep idle connections open
 const MOST = 5000; // open streams of this replica; above it 503, and another replica may answer

@@ -12,6 +12,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from seawall import Reject, Service
+from seawall.messaging.consumer import ConsumerConfig
 from shop.contracts import Charge, ChargeState, Refund
 from shop.payments.processor import Base, Entry, Processor, State
 
@@ -20,7 +21,12 @@ database = service.database(min_size=1, max_size=10, metadata=Base.metadata)
 processor = Processor(database, seconds=float(os.environ.get("SHOP_PROCESSOR_SECONDS", "0.1")))
 
 
-@service.worker("payments.charge")
+# The processor takes its time, so many may wait for it at once. What a dead replica held, another
+# takes up after the lease.
+WORK = ConsumerConfig(concurrency=64, lease=10.0)
+
+
+@service.worker("payments.charge", config=WORK)
 async def charge(command: Charge) -> ChargeState:
     verdict = await processor.charge(command.order_id, command.cents, command.card)
     if verdict.state is not State.CHARGED:
@@ -28,7 +34,7 @@ async def charge(command: Charge) -> ChargeState:
     return ChargeState(order_id=command.order_id, state=verdict.state)
 
 
-@service.worker("payments.refund")
+@service.worker("payments.refund", config=WORK)
 async def refund(command: Refund) -> ChargeState:
     verdict = await processor.refund(command.order_id)
     return ChargeState(order_id=command.order_id, state=verdict.state)
