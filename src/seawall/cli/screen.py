@@ -13,7 +13,10 @@ RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN, GREY = 31, 32, 33, 34, 35, 36, 90
 
 _NAME_COLOURS = (CYAN, MAGENTA, BLUE, GREEN, YELLOW, 96, 95, 94)
 
-_SEVERITY_COLOURS = {"WARN": YELLOW, "WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
+_SEVERITY_COLOURS = {"WARN": YELLOW, "WARNING": YELLOW, "ERROR": RED, "FATAL": RED}
+
+# The access log's lines are JSON without spaces.
+_ACCESS = '"event.name":"access"'
 
 # What a service writes may not move our cursor; colours it may set.
 _CONTROL = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
@@ -46,20 +49,42 @@ def log_text(instance: str, text: str, paint: Paint, width: int) -> str:
     return f"{paint.name(instance, width)} {paint('|', GREY)} {_readable(text, paint)}"
 
 
+def is_routine(text: str) -> bool:
+    """Whether it is the record of a request that went well: there are thousands."""
+    return _ACCESS in text and '"status":5' not in text
+
+
 def _readable(text: str, paint: Paint) -> str:
-    """JSON logs are for machines: show severity and body, and the rest that is said."""
-    if text.startswith("{"):
-        try:
-            values = json.loads(text)
-        except ValueError:
-            values = None
-        if isinstance(values, dict) and "body" in values:
-            severity = str(values.get("severity", ""))
-            shown = paint(severity, _SEVERITY_COLOURS.get(severity, GREY))
-            trace = values.get("exception.stacktrace") or ""
-            body = f"{shown} {values['body']}" + (f"\n{trace}" if trace else "")
-            return _CONTROL.sub("?", body.rstrip())
-    return _CONTROL.sub("?", text)
+    """JSON logs are for machines: show severity and body, or what became of a request."""
+    values = _parsed(text) if text.startswith("{") else {}
+    if values.get("event.name") == "access":
+        shown = _access(values, paint)
+    elif "body" in values:
+        severity = str(values.get("severity", ""))
+        trace = values.get("exception.stacktrace") or ""
+        coloured_severity = paint(severity, _SEVERITY_COLOURS.get(severity, GREY))
+        shown = f"{coloured_severity} {values['body']}" + (f"\n{trace}" if trace else "")
+    else:
+        shown = text
+    return _CONTROL.sub("?", shown.rstrip())
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _access(values: Mapping[str, Any], paint: Paint) -> str:
+    status = str(values.get("status", "-"))
+    flags = values.get("flags", "-")
+    return (
+        f"{paint(status, RED if status.startswith('5') else GREY)} {values.get('method')} "
+        f"{values.get('path')} {values.get('duration_ms')} ms {values.get('instance') or '-'}"
+        + (f" {flags}" if flags != "-" else "")
+    )
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], paint: Paint) -> str:

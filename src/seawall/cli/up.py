@@ -14,7 +14,7 @@ from typing import Any
 from seawall.cli.admin import Admin, NotRunning
 from seawall.cli.failure import FAILED, INTERRUPTED, TERMINATED, TIMED_OUT, USAGE, Failure
 from seawall.cli.project import project_layout, project_path, project_spec
-from seawall.cli.screen import Paint, coloured, log_text, print_json
+from seawall.cli.screen import Paint, coloured, is_routine, log_text, print_json
 from seawall.clock import SYSTEM
 from seawall.runtime.layout import Layout
 from seawall.runtime.logs import Line, log_row
@@ -71,7 +71,8 @@ class _Screen:
             return
         try:
             for line in lines:
-                self._show(line)
+                if self._json or not is_routine(line.text):  # `seawall logs gateway` has them
+                    self._show(line)
             sys.stdout.flush()
         except OSError:  # the terminal, or whoever read us, is gone; the project is not
             self._gone = True

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from seawall.cli.screen import Paint, coloured, duration, log_text, megabytes, table
+from seawall.cli.screen import Paint, coloured, duration, is_routine, log_text, megabytes, table
 
 PLAIN, BRIGHT = Paint(False), Paint(True)
 
@@ -37,6 +37,17 @@ def test_json_logs_are_made_readable() -> None:
     assert log_text("orders-1", line, PLAIN, 9) == "orders-1  | ERROR no stock\nTrace"
     assert log_text("a", '{"other": 1}', PLAIN, 1) == 'a | {"other": 1}'
     assert log_text("a", "{no json", PLAIN, 1) == "a | {no json"
+
+
+def test_requests_are_one_line_each_and_only_failed_ones_are_news() -> None:
+    access = (
+        '{"event.name":"access","method":"GET","path":"/x","status":%d,"flags":"%s",'
+        '"duration_ms":1.5,"instance":"%s"}'
+    )
+    fine, failed = access % (200, "-", "orders-1"), access % (503, "UO", "")
+    assert log_text("g", fine, PLAIN, 1) == "g | 200 GET /x 1.5 ms orders-1"
+    assert log_text("g", failed, PLAIN, 1) == "g | 503 GET /x 1.5 ms - UO"
+    assert (is_routine(fine), is_routine(failed), is_routine("hello")) == (True, False, False)
 
 
 def test_a_service_cannot_write_on_our_screen() -> None:
