@@ -18,7 +18,8 @@ from seawall.cli.screen import Paint, coloured, is_routine, log_text, print_json
 from seawall.clock import SYSTEM
 from seawall.runtime.layout import Layout
 from seawall.runtime.logs import Line, log_row
-from seawall.runtime.supervisor import NARRATOR, Supervisor
+from seawall.runtime.narration import NARRATOR
+from seawall.runtime.supervisor import Supervisor
 
 _LAST_LINES = 15  # of a supervisor that ended before it was ready
 

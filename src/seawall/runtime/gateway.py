@@ -90,7 +90,7 @@ def _say_ready() -> None:
 def gateway_config(spec: GatewaySpec) -> GatewayConfig:
     """What the spec says, in the gateway's own words. Raises `Misconfigured`."""
     return GatewayConfig(
-        routes=tuple(_route(route, spec) for route in spec.routes),
+        routes=tuple(_route(route) for route in spec.routes),
         name=os.environ.get("SEAWALL_INSTANCE_ID", "gateway"),
         trusted_proxies=tuple(spec.trusted_proxies),
         edge=replace(Edge(), max_body=spec.max_body),
@@ -99,8 +99,7 @@ def gateway_config(spec: GatewaySpec) -> GatewayConfig:
     )
 
 
-def _route(spec: RouteSpec, gateway: GatewaySpec) -> Route:
-    api_key = spec.auth is not None and gateway.auth[spec.auth].kind == "key"
+def _route(spec: RouteSpec) -> Route:
     limit = spec.limit
     return Route(
         service=spec.service,
@@ -115,8 +114,6 @@ def _route(spec: RouteSpec, gateway: GatewaySpec) -> Route:
         stream=spec.stream,
         auth=spec.auth or "",
         scopes=tuple(spec.scopes),
-        # A service may check a token again; an API key is the gateway's own business.
-        keep_token=not api_key,
         limits=() if limit is None else (_limit(limit),),
     )
 

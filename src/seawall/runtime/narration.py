@@ -10,6 +10,9 @@ from seawall.runtime.registration import RegistryBack, RegistryLost
 from seawall.runtime.replica import ReplicaDied, ReplicaReady, ReplicaUnready
 from seawall.runtime.stages import ProjectReady, ProjectStopping, ProjectWaiting
 
+# Whose lines these are, among those of instances.
+NARRATOR = "seawall"
+
 
 def tell(fact: object) -> list[str]:
     """The lines for `fact`; none for what is of no interest to a person who watches."""

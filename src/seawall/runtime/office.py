@@ -12,6 +12,7 @@ from seawall.runtime.fleet import Fleet
 from seawall.runtime.layout import Layout
 from seawall.runtime.logs import LogStore, log_row, read_logs
 from seawall.runtime.measure import Meter
+from seawall.runtime.narration import NARRATOR
 from seawall.runtime.registration import Registrar
 from seawall.runtime.replica import Kind, Replica
 from seawall.runtime.report import instance_row, service_row
@@ -178,6 +179,8 @@ class Office:
         raise UnknownName(f"there is no {name!r}; {hint}")
 
     def _instances(self, name: str) -> list[str]:
+        if name == NARRATOR:
+            return [NARRATOR]
         fleet, replica = self._find(name)
         return [r.place.instance_id for r in ([replica] if replica else fleet.replicas)]
 

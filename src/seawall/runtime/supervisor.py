@@ -28,7 +28,7 @@ from seawall.runtime.ground import Ground
 from seawall.runtime.layout import Layout
 from seawall.runtime.lock import Lock, processes_of_before_gone, sole_supervisor
 from seawall.runtime.logs import Line, LogStore, Show
-from seawall.runtime.narration import tell
+from seawall.runtime.narration import NARRATOR, tell
 from seawall.runtime.nursery import Nursery
 from seawall.runtime.office import Office
 from seawall.runtime.recipes import Recipe
@@ -44,9 +44,6 @@ _OF_SERVICES = (
     *("redis.asyncio", "sqlalchemy.ext.asyncio", "aiosqlite"),
     "seawall.service.serve",
 )
-
-# Whose lines tell what the supervisor does.
-NARRATOR = "seawall"
 
 # Processes that an earlier, killed supervisor left need their own grace to end.
 _BEFORE_WITHIN = 30.0  # seconds

@@ -192,6 +192,8 @@ def test_logs_are_stored_and_followed(project: Project) -> None:
     rows = [json.loads(line) for line in project.run("logs", "web", "--json").stdout.splitlines()]
     assert {row["instance"] for row in rows} == {"web-1", "web-2"}
     assert all(row["schema"] == "seawall.log/1" for row in rows)
+    assert "web-1 ready" in project.run("logs", "seawall").stdout
+    assert project.run("logs", "wbe").returncode == 2
 
     with subprocess.Popen(
         [*SEAWALL, "logs", "web-2", "-f", "-n", "0"], cwd=project.folder, stdout=subprocess.PIPE
