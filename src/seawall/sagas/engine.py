@@ -203,10 +203,14 @@ class Flow(Generic[Data]):
                 fix=f"1 to {store.LONGEST_ID} characters without {SEPARATOR!r}",
             )
         saga, now = self._newest, self._clock.wall()
+        before = begin(saga)
+        move = advance(saga, before, Started(), now)
+        lines = _lines(saga, before, Started(), move)
         text = data.model_dump_json()
-        if not await store.create(tx, saga, saga_id, text, begin(saga), now):
+        if not await store.create(tx, saga, saga_id, text, move.progress, lines, now):
             return False
-        await self._happen(tx, saga_id, Started())
+        fact = _fact(saga, saga_id, before, move, 1, lines, now)
+        await self._follow(tx, saga, data, move.sends, fact)
         return True
 
     async def take(self, delivery: Delivery, tx: AsyncSession) -> None:
@@ -263,30 +267,28 @@ class Flow(Generic[Data]):
         if move.stale:
             return False
         lines = _lines(saga, stored.progress, event, move)
-        await store.save(tx, stored, move.progress, lines, now)
+        await store.save(tx, saga, stored, move.progress, lines, now)
         data = saga.data.model_validate_json(stored.data)
-        for send in move.sends:
-            await self._send(tx, saga, saga_id, data, send, now)
-        fact = SagaMoved(
-            name=self.name,
-            saga_id=saga_id,
-            phase=move.progress.phase,
-            was=stored.progress.phase,
-            revision=stored.revision + 1,
-            steps={
-                step.name: at.state
-                for step, at in zip(saga.steps, move.progress.steps, strict=True)
-            },
-            what=lines,
-            reason=move.progress.reason,
-            at=now,
-        )
+        fact = _fact(saga, saga_id, stored.progress, move, stored.revision + 1, lines, now)
+        await self._follow(tx, saga, data, move.sends, fact)
+        return True
+
+    async def _follow(
+        self,
+        tx: AsyncSession,
+        saga: Saga[Data],
+        data: Data,
+        sends: Sequence[Send],
+        fact: SagaMoved,
+    ) -> None:
+        """What comes of a transition, in its transaction."""
+        for send in sends:
+            await self._send(tx, saga, fact.saga_id, data, send, fact.at)
         for hook in self._hooks:
             await hook(tx, fact, data)
         self._observer(fact)
         if fact.phase is Phase.STUCK is not fact.was:
-            self._observer(SagaStuck(self.name, saga_id, lines))
-        return True
+            self._observer(SagaStuck(self.name, fact.saga_id, fact.what))
 
     async def _send(
         self, tx: AsyncSession, saga: Saga[Data], saga_id: str, data: Data, send: Send, now: float
@@ -300,13 +302,36 @@ class Flow(Generic[Data]):
         envelope = Envelope(
             id=command_id,
             type=topic,
-            source=f"/services/{self._service}",
+            source=self._service,
             time=now,
             subject=saga_id,
             extensions=extensions,
         )
         message = Message(command_id, body, to_headers(envelope), key=saga_id)
         await outbox.write(tx, topic, message, clock=self._clock)
+
+
+def _fact(
+    saga: Saga[Any],
+    saga_id: str,
+    before: Progress,
+    move: Move,
+    revision: int,
+    lines: tuple[str, ...],
+    now: float,
+) -> SagaMoved:
+    after = move.progress
+    return SagaMoved(
+        name=saga.name,
+        saga_id=saga_id,
+        phase=after.phase,
+        was=before.phase,
+        revision=revision,
+        steps={step.name: at.state for step, at in zip(saga.steps, after.steps, strict=True)},
+        what=lines,
+        reason=after.reason,
+        at=now,
+    )
 
 
 def _command(step: Step[Data], kind: Kind, data: Data) -> tuple[str, bytes]:

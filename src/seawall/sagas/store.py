@@ -1,13 +1,18 @@
-"""Where sagas are kept: three tables in the service's own database, beside its outbox and inbox.
+"""Where sagas are kept: two tables in the service's own database, beside its outbox and inbox.
 
 Every function works in the caller's transaction, so a saga moves together with the effects, the
 inbox row and the outbox rows of that transition, or not at all. SQLite and PostgreSQL.
+
+A saga is one row, its steps included: a transition reads it, writes it, and adds one row to its
+history. Statements are made once and run on the session's connection, for this is what every
+transition costs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,27 +34,18 @@ SAGAS = sa.Table(
     sa.Column("phase", sa.String(20), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("data", sa.Text, nullable=False),  # JSON
+    sa.Column("steps", sa.Text, nullable=False),  # JSON: [name, state, attempts, due] of each
     sa.Column("reason", sa.Text),
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("moved_at", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float),  # when the first of its timers runs out
     sa.Index("seawall_saga_phase", "name", "phase"),
 )
-
-STEPS = sa.Table(
-    "seawall_saga_step",
-    metadata,
-    sa.Column("saga_id", sa.String(LONGEST_ID), primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(40), nullable=False),
-    sa.Column("state", sa.String(20), nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due_at", sa.Float),
-)
 sa.Index(
-    "seawall_saga_step_due",
-    STEPS.c.due_at,
-    sqlite_where=STEPS.c.due_at.is_not(None),
-    postgresql_where=STEPS.c.due_at.is_not(None),
+    "seawall_saga_due",
+    SAGAS.c.due_at,
+    sqlite_where=SAGAS.c.due_at.is_not(None),
+    postgresql_where=SAGAS.c.due_at.is_not(None),
 )
 
 HISTORY = sa.Table(
@@ -57,10 +53,20 @@ HISTORY = sa.Table(
     metadata,
     sa.Column("saga_id", sa.String(LONGEST_ID), primary_key=True),
     sa.Column("revision", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),  # within the revision
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),  # JSON: lines of text
 )
+
+_LOAD = sa.select(SAGAS).where(SAGAS.c.saga_id == sa.bindparam("wanted"))
+_LOAD_LOCKED = _LOAD.with_for_update()
+_CREATE = {
+    "sqlite": sqlite.insert(SAGAS).on_conflict_do_nothing().returning(SAGAS.c.saga_id),
+    "postgresql": postgresql.insert(SAGAS).on_conflict_do_nothing().returning(SAGAS.c.saga_id),
+}
+_SAVE = sa.update(SAGAS).where(
+    SAGAS.c.saga_id == sa.bindparam("mine"), SAGAS.c.revision == sa.bindparam("seen")
+)
+_REMEMBER = sa.insert(HISTORY)
 
 
 class Overtaken(NotSent):
@@ -90,97 +96,117 @@ class Entry:
 
 
 async def create(
-    session: AsyncSession, saga: Saga[Any], saga_id: str, data: str, progress: Progress, now: float
+    session: AsyncSession,
+    saga: Saga[Any],
+    saga_id: str,
+    data: str,
+    progress: Progress,
+    what: Sequence[str],
+    now: float,
 ) -> bool:
-    """Keep a saga that has not started; False, and nothing written, if there is one of that id."""
+    """Keep a new saga, as revision 1; False, and nothing written, if there is one of that id."""
+    connection = await session.connection()
     values = {
         "saga_id": saga_id,
         "name": saga.name,
         "version": saga.version,
-        "phase": progress.phase.value,
-        "revision": 0,
         "data": data,
         "started_at": now,
-        "moved_at": now,
+        **_reached(saga, progress, 1, now),
     }
-    dialect = session.get_bind().dialect.name
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(SAGAS).values(values).on_conflict_do_nothing().returning(SAGAS.c.saga_id)
-    if (await session.execute(statement)).first() is None:
+    created = await connection.execute(_CREATE[connection.dialect.name], values)
+    if created.first() is None:
         return False
-    rows = [
-        {"saga_id": saga_id, "number": number, "name": step.name, **_step_values(at)}
-        for number, (step, at) in enumerate(zip(saga.steps, progress.steps, strict=True))
-    ]
-    await session.execute(sa.insert(STEPS), rows)
+    await connection.execute(_REMEMBER, _lines(saga_id, 1, what, now))
     return True
 
 
 async def load(session: AsyncSession, saga_id: str, *, lock: bool = False) -> Stored | None:
     """Read a saga; with `lock` nobody else moves it before this transaction ends."""
-    query = sa.select(SAGAS).where(SAGAS.c.saga_id == saga_id)
-    row = (await session.execute(query.with_for_update() if lock else query)).one_or_none()
+    connection = await session.connection()
+    found = await connection.execute(_LOAD_LOCKED if lock else _LOAD, {"wanted": saga_id})
+    row = found.one_or_none()
     if row is None:
         return None
-    steps = await session.execute(
-        sa.select(STEPS).where(STEPS.c.saga_id == saga_id).order_by(STEPS.c.number)
-    )
-    reached = tuple(StepProgress(StepState(at.state), at.attempts, at.due_at) for at in steps)
     return Stored(
         saga_id=row.saga_id,
         name=row.name,
         version=row.version,
         revision=row.revision,
         data=row.data,
-        progress=Progress(Phase(row.phase), reached, row.reason),
+        progress=Progress(Phase(row.phase), _steps(row.steps), row.reason),
         started_at=row.started_at,
         moved_at=row.moved_at,
     )
 
 
 async def save(
-    session: AsyncSession, before: Stored, after: Progress, what: Sequence[str], now: float
+    session: AsyncSession,
+    saga: Saga[Any],
+    before: Stored,
+    after: Progress,
+    what: Sequence[str],
+    now: float,
 ) -> None:
     """Write where the saga is now and what happened; raises `Overtaken` if it moved meanwhile."""
-    mine = (SAGAS.c.saga_id == before.saga_id) & (SAGAS.c.revision == before.revision)
+    connection = await session.connection()
     revision = before.revision + 1
-    moved = await session.execute(
-        sa.update(SAGAS)
-        .where(mine)
-        .values(revision=revision, phase=after.phase.value, reason=after.reason, moved_at=now)
-        .returning(SAGAS.c.saga_id)
-    )
-    if moved.first() is None:
+    values = _reached(saga, after, revision, now)
+    mine = {"mine": before.saga_id, "seen": before.revision}
+    if (await connection.execute(_SAVE, {**mine, **values})).rowcount != 1:
         raise Overtaken(f"saga {before.saga_id} was moved by another replica")
-    for number, (old, new) in enumerate(zip(before.progress.steps, after.steps, strict=True)):
-        if new != old:
-            here = (STEPS.c.saga_id == before.saga_id) & (STEPS.c.number == number)
-            await session.execute(sa.update(STEPS).where(here).values(_step_values(new)))
     if what:
-        lines = [
-            {"saga_id": before.saga_id, "revision": revision, "number": n, "at": now, "what": line}
-            for n, line in enumerate(what)
-        ]
-        await session.execute(sa.insert(HISTORY), lines)
+        await connection.execute(_REMEMBER, _lines(before.saga_id, revision, what, now))
 
 
-def _step_values(step: StepProgress) -> dict[str, Any]:
-    return {"state": step.state.value, "attempts": step.attempts, "due_at": step.due}
+def _reached(saga: Saga[Any], progress: Progress, revision: int, now: float) -> dict[str, Any]:
+    dues = [at.due for at in progress.steps if at.due is not None]
+    steps = [
+        (step.name, at.state.value, at.attempts, at.due)
+        for step, at in zip(saga.steps, progress.steps, strict=True)
+    ]
+    return {
+        "phase": progress.phase.value,
+        "revision": revision,
+        "steps": msgspec.json.encode(steps).decode(),
+        "reason": progress.reason,
+        "moved_at": now,
+        "due_at": min(dues, default=None),
+    }
+
+
+def _lines(saga_id: str, revision: int, what: Sequence[str], now: float) -> dict[str, Any]:
+    text = msgspec.json.encode(what).decode()
+    return {"saga_id": saga_id, "revision": revision, "at": now, "what": text}
+
+
+_Step = tuple[str, StepState, int, float | None]
+_STEPS = msgspec.json.Decoder(tuple[_Step, ...])
+
+
+def _steps(text: str) -> tuple[StepProgress, ...]:
+    return tuple(StepProgress(state, attempts, due) for _, state, attempts, due in _named(text))
+
+
+def _named(text: str) -> tuple[_Step, ...]:
+    return _STEPS.decode(text)
 
 
 async def due(
     session: AsyncSession, name: str, now: float, limit: int
 ) -> list[tuple[str, CameDue]]:
-    """Sagas of that name with a command whose time is over, longest first."""
+    """Commands whose time is over, of up to `limit` sagas of that name, longest first."""
     rows = await session.execute(
-        sa.select(STEPS.c.saga_id, STEPS.c.name, STEPS.c.state, STEPS.c.attempts)
-        .join(SAGAS, SAGAS.c.saga_id == STEPS.c.saga_id)
-        .where(STEPS.c.due_at <= now, SAGAS.c.name == name)
-        .order_by(STEPS.c.due_at)
+        sa.select(SAGAS.c.saga_id, SAGAS.c.steps)
+        .where(SAGAS.c.due_at <= now, SAGAS.c.name == name)
+        .order_by(SAGAS.c.due_at)
         .limit(limit)
     )
     return [
-        (row.saga_id, CameDue(row.name, _kind(StepState(row.state)), row.attempts)) for row in rows
+        (row.saga_id, CameDue(step, _kind(state), attempts))
+        for row in rows
+        for step, state, attempts, at in _named(row.steps)
+        if at is not None and at <= now
     ]
 
 
@@ -193,9 +219,13 @@ async def timeline(session: AsyncSession, saga_id: str) -> list[Entry]:
     rows = await session.execute(
         sa.select(HISTORY.c.at, HISTORY.c.what)
         .where(HISTORY.c.saga_id == saga_id)
-        .order_by(HISTORY.c.revision, HISTORY.c.number)
+        .order_by(HISTORY.c.revision)
     )
-    return [Entry(row.at, row.what) for row in rows]
+    return [
+        Entry(row.at, line)
+        for row in rows
+        for line in msgspec.json.decode(row.what, type=list[str])
+    ]
 
 
 async def count(session: AsyncSession, name: str) -> dict[Phase, int]:

@@ -244,7 +244,7 @@ async def test_a_stale_view_cannot_overwrite_a_newer_one(bench: Bench) -> None:
     await bench.answer("o-1:reserve:do:1")
     with pytest.raises(store.Overtaken):
         async with bench.database.transaction() as tx:
-            await store.save(tx, old, old.progress, ["late"], 0.0)
+            await store.save(tx, order_saga(), old, old.progress, ["late"], 0.0)
     assert "late" not in await bench.timeline()
 
 
