@@ -4,8 +4,6 @@ The row that remembers a message is written in the transaction of its effect: bo
 or neither.
 """
 
-from typing import Any
-
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -20,6 +18,12 @@ RETENTION = 30 * 86_400.0  # seconds
 # Rows deleted in one transaction: it holds SQLite's only write lock for a few milliseconds.
 CHUNK = 1_000
 
+# Made once: building a statement costs more than running it.
+_NOTE = {
+    "sqlite": sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.message_id),
+    "postgresql": postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.message_id),
+}
+
 
 async def first_time(
     session: AsyncSession, group: str, message_id: str, *, clock: Clock = SYSTEM
@@ -29,14 +33,9 @@ async def first_time(
     Make it the first statement of the handler's transaction. Where another transaction handles
     the same message now, this waits for its end. If `session` rolls back, the message is new again.
     """
-    # The two dialects' inserts share this clause, and no base class that has it.
-    insert: Any = _INSERT[session.get_bind().dialect.name](inbox)
-    statement = (
-        insert.values(group_name=group, message_id=message_id, at=clock.wall())
-        .on_conflict_do_nothing()
-        .returning(inbox.c.message_id)
-    )
-    return (await session.execute(statement)).first() is not None
+    connection = await session.connection()
+    values = {"group_name": group, "message_id": message_id, "at": clock.wall()}
+    return (await connection.execute(_NOTE[connection.dialect.name], values)).first() is not None
 
 
 async def forget(
@@ -59,6 +58,3 @@ async def forget(
         forgotten += deleted
         if deleted < CHUNK:
             return forgotten
-
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

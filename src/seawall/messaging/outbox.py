@@ -47,6 +47,9 @@ from seawall.messaging.tables import outbox
 # The first ceiling of the back-off while broker or database are away.
 FIRST_BACKOFF = 0.1  # seconds
 
+# Made once, and run on the session's connection: a message costs half as much as by the ORM.
+_WRITE = outbox.insert()
+
 # A session that wrote to the outbox; looked at when it commits.
 _WROTE = "seawall_outbox_wrote"
 
@@ -67,17 +70,19 @@ async def write(
     Messages of one key leave in the order in which they were written, except delayed ones.
     """
     now = clock.wall()
-    await session.execute(
-        outbox.insert().values(
-            message_id=message.id,
-            topic=topic,
-            key=message.key,
-            order_key=message.key if delay <= 0 else None,
-            headers=json.dumps(dict(message.headers)),
-            body=message.body,
-            not_before=now + max(0.0, delay),
-            created=now,
-        )
+    connection = await session.connection()
+    await connection.execute(
+        _WRITE,
+        {
+            "message_id": message.id,
+            "topic": topic,
+            "key": message.key,
+            "order_key": message.key if delay <= 0 else None,
+            "headers": json.dumps(dict(message.headers)),
+            "body": message.body,
+            "not_before": now + max(0.0, delay),
+            "created": now,
+        },
     )
     sync = session.sync_session
     if not event.contains(sync, "after_commit", _committed):
