@@ -28,6 +28,14 @@ class PublishFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """A topic has no group at all, and its oldest messages were dropped at the bound."""
+
+    topic: str
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """Deliveries arrived at a consumer."""
 

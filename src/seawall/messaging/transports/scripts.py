@@ -203,12 +203,13 @@ return {due, c1, e1, c2, e2}
 # Removes what every group has settled; where there is no group, all but the youngest `keep`.
 # Also removes consumers that left nothing behind and have not been seen for `forget_ms`.
 #
-# KEYS topic retry · ARGV keep forget_ms · answers the topic's length
+# KEYS topic [retry] · ARGV keep forget_ms
+# answers {the topic's length, how many were dropped that nobody had read}
 TRIM = Script(
     _COMMON
     + """
 local topic = KEYS[1]
-if redis.call('EXISTS', topic) == 0 then return 0 end
+if redis.call('EXISTS', topic) == 0 then return {0, 0} end
 local function before(a, b)
   local am, as = string.match(a, '^(%d+)-(%d+)$')
   local bm, bs = string.match(b, '^(%d+)-(%d+)$')
@@ -228,10 +229,11 @@ for _, flat in ipairs(groups) do
   if g['pending'] > 0 then needed = redis.call('XPENDING', topic, g['name'])[2] end
   if not oldest or before(needed, oldest) then oldest = needed end
 end
+local dropped = 0
 if oldest then
   redis.call('XTRIM', topic, 'MINID', '~', oldest)
 else
-  redis.call('XTRIM', topic, 'MAXLEN', '~', ARGV[1])
+  dropped = redis.call('XTRIM', topic, 'MAXLEN', '~', ARGV[1])
 end
 local function sweep(stream)
   if redis.call('EXISTS', stream) == 0 then return end
@@ -247,7 +249,7 @@ local function sweep(stream)
 end
 sweep(topic)
 if KEYS[2] then sweep(KEYS[2]) end
-return redis.call('XLEN', topic)
+return {redis.call('XLEN', topic), dropped}
 """
 )
 

@@ -25,7 +25,7 @@ from seawall.messaging.base import (
     Receipt,
     Subscription,
 )
-from seawall.messaging.facts import LeaseLost
+from seawall.messaging.facts import LeaseLost, Unread
 from seawall.messaging.transports import scripts
 from seawall.messaging.transports.entries import (
     DEAD,
@@ -183,7 +183,11 @@ class ValkeyTransport:
         if self._lengths.get(topic, 0) < min(self._backlog, UNREAD):
             return True
         # Trimmed by its consumers, if it has any and they run; here if not.
-        length = await self._link.run(scripts.TRIM, (topic_key(topic),), UNREAD, FORGET_CONSUMER)
+        length, dropped = await self._link.run(
+            scripts.TRIM, (topic_key(topic),), UNREAD, FORGET_CONSUMER
+        )
+        if dropped:
+            self._observer(Unread(topic, dropped))
         self._lengths[topic] = int(length)
         return self._lengths[topic] < self._backlog
 
