@@ -274,7 +274,7 @@ class Service(FastAPI):
         """Tell `observer` every fact of this service's parts."""
         self.observer.add(observer)
 
-    def post(self, path: str, *, idempotent: bool = False, **options: Any) -> Any:
+    def post(self, path: str, *, idempotent: bool = False, **options: Any) -> Callable[[F], F]:
         """FastAPI's `post`; with `idempotent=True` an `Idempotency-Key` makes it safe to repeat.
 
         The handler then runs in one transaction of the service's database, which also keeps the
@@ -287,7 +287,7 @@ class Service(FastAPI):
         extra.setdefault("parameters", []).append(_KEY_PARAMETER)
         declare = super().post(path, **options)
 
-        def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+        def remembered(function: F) -> F:
             self.memory.add(function)
             return declare(function)
 
