@@ -43,6 +43,26 @@ class Answer:
     close: bool = False  # and read nothing more
 
 
+def unavailable(flag: Flag, detail: str, retry_after: float) -> Answer:
+    return Answer(status=503, flag=flag, detail=detail, retry_after=retry_after, retryable=True)
+
+
+def too_large(limit: int) -> Answer:
+    detail = f"a body of more than {limit} bytes"
+    return Answer(status=413, flag=Flag.TOO_LARGE, detail=detail, close=True)
+
+
+def too_late(seconds: float, *, retryable: bool) -> Answer:
+    detail = f"no answer within {seconds:.3f} s"
+    return Answer(status=504, flag=Flag.UPSTREAM_TIMEOUT, detail=detail, retryable=retryable)
+
+
+def bad_request(status: int, reason: str) -> Answer:
+    """To a client whose bytes cannot be followed any further."""
+    flag = Flag.CLIENT_TIMEOUT if status == 408 else Flag.CLIENT_PROTOCOL
+    return Answer(status=status, flag=flag, detail=reason, close=True)
+
+
 SERVER: Final = "gateway"
 
 

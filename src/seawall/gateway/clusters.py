@@ -106,6 +106,19 @@ class Cluster:
                     return other, permit
         return None
 
+    def why_closed(self, now: float) -> tuple[str, float]:
+        """Why the service takes no request, and in how many seconds it may."""
+        if self.in_flight < self.max_requests:
+            return f"the circuit breaker of {self.service} is open", self.breaker.retry_after(now)
+        return f"{self.in_flight} requests to {self.service} are under way", 1.0
+
+    def why_none(self, now: float) -> tuple[str, float]:
+        """Why nobody can be asked, and in how many seconds somebody may be."""
+        if not self.endpoints:
+            return self.why_empty, 1.0
+        wait = min(endpoint.breaker.retry_after(now) for endpoint in self.endpoints)
+        return f"no instance of {self.service} can take a request now", wait
+
     def succeeded(self, endpoint: Endpoint, permit: Permit, now: float) -> None:
         moved = endpoint.breaker.succeeded(permit, now)
         if endpoint.suspect:

@@ -105,9 +105,12 @@ class Edge:
     max_connections: int = 10_000
 
 
-# A service is asked again after 15 s, and ever less often; an instance, which others stand in
-# for, sooner.
-_SERVICE_BREAKER = BreakerConfig(open_for=15.0, growth=2.0, open_for_max=120.0)
+# By rate only: a few failures in a row, of one broken page, are no reason to close a service to
+# everybody.
+_SERVICE_BREAKER = BreakerConfig(
+    consecutive_failures=None, failure_rate=0.5, open_for=5.0, growth=2.0, open_for_max=60.0
+)
+# Others stand in for an instance, so it is left alone sooner.
 _INSTANCE_BREAKER = BreakerConfig(open_for=5.0, growth=2.0, open_for_max=60.0)
 _OUTLIERS = OutlierConfig(consecutive_failures=3, eject_for=10.0)
 

@@ -8,16 +8,17 @@ it still sends is read for a moment, for a reset would take the answer away agai
 import asyncio
 from typing import Final
 
-from seawall.gateway.answers import Answer, Flag, render
+from seawall.gateway.answers import Answer, Flag, bad_request, render
 from seawall.gateway.exchange import Exchange
 from seawall.gateway.forwarding import forwarded, refused_line
 from seawall.gateway.proxy import Proxy
 from seawall.gateway.timers import NEVER, Timed
+from seawall.gateway.tunnel import Tunnel
+from seawall.wire.chunked import Chunked
 from seawall.wire.http1 import (
     CHUNKED,
     MAX_HEAD,
     BadMessage,
-    Chunked,
     RequestHead,
     head_end,
     scan_request,
@@ -54,6 +55,7 @@ class Downstream(Timed):
         "_proxy",
         "_reading_paused",
         "_running",
+        "_tunnel",
         "_unsent",
         "_write_by",
         "exchange",
@@ -88,6 +90,7 @@ class Downstream(Timed):
         self._write_by: float = NEVER
         self._unsent: int = 0
         self._lingered: int = 0
+        self._tunnel: Tunnel | None = None
 
     # the event loop's side
 
@@ -118,9 +121,8 @@ class Downstream(Timed):
                 self.pause_reading()
         elif state in (BODY, SKIP):
             self._body(data)
-        elif state == TUNNEL:
-            if self.exchange is not None:
-                self.exchange.tunnelled_up(data)
+        elif state == TUNNEL and self._tunnel is not None:
+            self._tunnel.from_client(data)
         elif state == LINGER:
             self._lingered += len(data)
             if self._lingered > MAX_LINGERING:
@@ -140,7 +142,10 @@ class Downstream(Timed):
                 )
             )
             return False
-        if exchange.stream and self.state != TUNNEL:
+        if self._tunnel is not None:
+            self._tunnel.client_ended()
+            return self.state == TUNNEL
+        if exchange.stream:
             return False  # nobody reads a stream whose reader has gone
         self.half_closed = True
         exchange.client_ended()
@@ -226,12 +231,13 @@ class Downstream(Timed):
             return
         self._await_request(now)
 
-    def tunnel(self) -> None:
-        """From here on, bytes are passed on as they come."""
+    def begin_tunnel(self, tunnel: Tunnel) -> None:
+        """From here on, bytes are passed on as they come; those that came early, now."""
         self.state = TUNNEL
+        self._tunnel = tunnel
         early, self._buffer = self._buffer, b""
-        if early and self.exchange is not None:
-            self.exchange.tunnelled_up(early)
+        if early:
+            tunnel.from_client(early)
         self.resume_reading()
 
     def abort(self) -> None:
@@ -342,7 +348,7 @@ class Downstream(Timed):
             if exchange is None:
                 self.abort()
             else:
-                exchange.give_up(_refusal(bad))
+                exchange.give_up(bad_request(bad.status, bad.reason))
             return
         self._body_seen += len(data)
         if exchange is None:
@@ -379,7 +385,7 @@ class Downstream(Timed):
         """A head that cannot be read: there is no exchange, and no next request."""
         proxy = self._proxy
         request_id = proxy.ids.take(32)
-        answer = _refusal(bad)
+        answer = bad_request(bad.status, bad.reason)
         proxy.metrics.flagged(answer.flag)
         proxy.metrics.unrouted.observe(b"", answer.status, 0.0)
         if proxy.log.is_on:
@@ -418,7 +424,7 @@ class Downstream(Timed):
             exchange.client_gone(Flag.CLIENT_TIMEOUT)
             self.abort()
         elif now >= self._body_by and self._is_trickling():
-            exchange.give_up(_refusal(BadMessage(408, "the request's body comes too slowly")))
+            exchange.give_up(bad_request(408, "the request's body comes too slowly"))
         if self.exchange is not None:
             self.arm(self.exchange.deadline)
 
@@ -434,8 +440,3 @@ class Downstream(Timed):
         seen, self._body_seen = self._body_seen, 0
         self._body_by = self._next_body_check()
         return not self._reading_paused and seen < edge.body_rate * edge.body_window
-
-
-def _refusal(bad: BadMessage) -> Answer:
-    flag = Flag.CLIENT_TIMEOUT if bad.status == 408 else Flag.CLIENT_PROTOCOL
-    return Answer(status=bad.status, flag=flag, detail=bad.reason, close=True)

@@ -6,15 +6,18 @@ or not, and it ends exactly once, in `_end`, whatever happened: what it took on 
 in a cluster, an endpoint, a breaker's permit) is given back there and in `_leave`, nowhere else.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import forwarding
+from seawall.gateway import answers, forwarding
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.timers import NEVER
+from seawall.gateway.tunnel import Tunnel
 from seawall.gateway.upstream import Endpoint, Upstream
 from seawall.identity.claims import Claims
 from seawall.resilience.breaker import Permit
+from seawall.wire import headers
 from seawall.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -26,7 +29,9 @@ REPLAY: Final = 64 * 1024
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110, 9.2.2
 IDEMPOTENCY_KEY: Final = b"idempotency-key"
 
-# What an attempt says about the instance.
+# What an attempt says about its instance, and an exchange about its service. Connections that
+# fail are the instance's fault; the service is judged by its answers and by their absence, or
+# one killed instance would close a service whose others are well.
 GOOD: Final = 0
 BAD: Final = 1
 NEITHER: Final = 2
@@ -39,39 +44,12 @@ class Exchange:
     """A request under way."""
 
     __slots__ = (
-        "_held",
-        "_held_size",
-        "_keep",
-        "_permit",
-        "_proxy",
-        "_service_permit",
-        "_tried",
-        "attempt",
-        "body_done",
-        "bytes_in",
-        "bytes_out",
-        "client",
-        "deadline",
-        "down",
-        "endpoint",
-        "flag",
-        "head",
-        "identity",
-        "instance",
-        "over",
-        "plan",
-        "request_id",
-        "span_id",
-        "started",
-        "status",
-        "stream",
-        "subject",
-        "told",
-        "trace_id",
-        "trace_tail",
-        "upstream",
-        "waited",
-    )
+        "_held", "_held_size", "_keep", "_permit", "_proxy", "_service_permit", "_tried",
+        "attempt", "body_done", "bytes_in", "bytes_out", "client", "deadline", "down",
+        "endpoint", "flag", "head", "identity", "instance", "over", "plan", "request_id",
+        "span_id", "started", "status", "stream", "subject", "told", "trace_id", "trace_tail",
+        "tunnel", "upstream", "waited",
+    )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
         self._proxy: Proxy = proxy
@@ -106,6 +84,7 @@ class Exchange:
         self.flag: Flag = Flag.NONE
         self.waited: float = 0.0  # seconds until the answer's head came
         self.stream: bool = False
+        self.tunnel: Tunnel | None = None
         self.over: bool = False
 
     # before the service
@@ -136,7 +115,8 @@ class Exchange:
         cluster = plan.cluster
         permit = cluster.breaker.admit(now) if cluster.in_flight < cluster.max_requests else None
         if permit is None:
-            self._overflow(now)
+            flag = Flag.UPSTREAM_OVERFLOW
+            self.refuse(answers.unavailable(flag, *cluster.why_closed(now)))
             return
         if permit.moved is not None:
             proxy.observer(permit.moved)
@@ -146,47 +126,22 @@ class Exchange:
         self.down.arm(self.deadline)
         self._attempt(plan, now)
 
+    def _planned(self) -> Plan:
+        plan = self.plan
+        assert plan is not None
+        return plan
+
     def identify(self, claims: Claims) -> None:
         """The caller is known; the service is told in fields that no client can set."""
         self.subject = claims.subject
-        self.identity = (
-            f"x-identity-subject: {claims.subject}\r\n"
-            f"x-identity-scopes: {' '.join(claims.scopes)}\r\n"
-            f"x-identity-issuer: {claims.issuer}\r\n"
-        ).encode()
+        self.identity = forwarding.identity_lines(claims)
 
     def tell(self, fields: dict[str, str]) -> None:
         """Add fields to the answer, whoever gives it."""
         self.told += "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
 
     def too_large(self) -> None:
-        plan = self.plan
-        limit = 0 if plan is None else plan.max_body
-        self.give_up(
-            Answer(
-                status=413,
-                flag=Flag.TOO_LARGE,
-                detail=f"a body of more than {limit} bytes",
-                close=True,
-            )
-        )
-
-    def _overflow(self, now: float) -> None:
-        plan = self.plan
-        assert plan is not None
-        cluster = plan.cluster
-        if cluster.in_flight < cluster.max_requests:
-            detail = f"the circuit breaker of {cluster.service} is open"
-            retry_after = cluster.breaker.retry_after(now)
-        else:
-            detail = f"{cluster.in_flight} requests to {cluster.service} are under way"
-            retry_after = 1.0
-        self._unavailable(Flag.UPSTREAM_OVERFLOW, detail, retry_after)
-
-    def _unavailable(self, flag: Flag, detail: str, retry_after: float) -> None:
-        self.refuse(
-            Answer(status=503, flag=flag, detail=detail, retry_after=retry_after, retryable=True)
-        )
+        self.give_up(answers.too_large(self._planned().max_body))
 
     # attempts
 
@@ -195,12 +150,8 @@ class Exchange:
         cluster = plan.cluster
         picked = cluster.pick(now, self._tried)
         if picked is None:
-            if not cluster.endpoints:
-                self._unavailable(Flag.NO_HEALTHY_UPSTREAM, cluster.why_empty, 1.0)
-            else:
-                waits = [endpoint.breaker.retry_after(now) for endpoint in cluster.endpoints]
-                detail = f"no instance of {cluster.service} can take a request now"
-                self._unavailable(Flag.UPSTREAM_OVERFLOW, detail, min(waits))
+            flag = Flag.UPSTREAM_OVERFLOW if cluster.endpoints else Flag.NO_HEALTHY_UPSTREAM
+            self.refuse(answers.unavailable(flag, *cluster.why_none(now)))
             return
         endpoint, permit = picked
         self.endpoint = endpoint
@@ -248,42 +199,24 @@ class Exchange:
         if self.over or attempt != self.attempt:
             return
         now = self._proxy.now()
-        plan, endpoint = self.plan, self.endpoint
-        assert plan is not None
-        assert endpoint is not None
+        plan = self._planned()
         self._leave(BAD, now)
-        self._tried.append(endpoint)
         elsewhere = any(other not in self._tried for other in plan.cluster.endpoints)
-        self._again(
-            now,
-            Flag.UPSTREAM_FAILED,
-            f"{plan.cluster.service}: {reason}",
-            safe=elsewhere,
-            status=503,
-        )
+        detail = f"{plan.cluster.service}: {reason}"
+        answer = answers.unavailable(Flag.UPSTREAM_FAILED, detail, 1.0)
+        self._again(now, answer, safe=elsewhere)
 
-    def _again(self, now: float, flag: Flag, detail: str, *, safe: bool, status: int) -> None:
+    def _again(self, now: float, answer: Answer, *, safe: bool) -> None:
         """Try once more, if that is safe and affordable; or say what went wrong."""
-        plan = self.plan
-        assert plan is not None
-        cluster = plan.cluster
-        if not safe or (self._held is None and self.bytes_in):
-            pass
-        elif self.attempt >= self._proxy.config.upstreams.attempts:
-            flag = Flag.RETRIES_EXHAUSTED
-        elif cluster.budget.withdraw(now):
-            self._proxy.metrics.retried(cluster.service)
-            self._attempt(plan, now)
-            return
-        self.refuse(
-            Answer(
-                status=status,
-                flag=flag,
-                detail=detail,
-                retry_after=1.0 if status == 503 else None,
-                retryable=status == 503,
-            )
-        )
+        plan = self._planned()
+        if safe and (self._held is not None or not self.bytes_in):
+            if self.attempt >= self._proxy.config.upstreams.attempts:
+                answer = replace(answer, flag=Flag.RETRIES_EXHAUSTED)
+            elif plan.cluster.budget.withdraw(now):
+                self._proxy.metrics.retried(plan.cluster.service)
+                self._attempt(plan, now)
+                return
+        self.refuse(answer)
 
     # the request's body
 
@@ -314,12 +247,6 @@ class Exchange:
         if ended and not self.status:
             self._await_first_byte(self._proxy.now())
 
-    def upstream_full(self) -> None:
-        self.down.pause_reading()
-
-    def upstream_drained(self) -> None:
-        self.down.resume_reading()
-
     # the answer
 
     def answered(self, head: ResponseHead, piece: bytes, ended: bool) -> None:
@@ -327,30 +254,20 @@ class Exchange:
         now = self._proxy.now()
         self.waited = now - self.started
         self.status = head.status
-        request = self.head
-        lines = [head.status_line, *head.lines]
-        keep = request.keep_alive and self.body_done and not self._proxy.draining
+        keep = self.head.keep_alive and self.body_done and not self._proxy.draining
         if head.body < 0:
-            if request.version_1_1:
-                lines.append(b"transfer-encoding: chunked")
-            else:
-                keep = False
+            keep = keep and self.head.version_1_1
             self._maybe_stream(head, now)
-        if not keep:
-            lines.append(b"connection: close")
         self._keep = keep
-        lines.append(b"x-request-id: %b\r\n%b" % (self.request_id.encode(), self.told))
-        lines.append(piece)
         self.bytes_out += len(piece)
-        self.down.transport.write(b"\r\n".join(lines))
+        self.down.transport.write(forwarding.answer_bytes(self, head, piece, keep))
         if ended:
             self._complete(now)
         elif self.down.write_paused:
             self.client_full()
 
     def _maybe_stream(self, head: ResponseHead, now: float) -> None:
-        plan = self.plan
-        assert plan is not None
+        plan = self._planned()
         if plan.stream or head.is_event_stream():
             self.stream = True
             self.deadline = now + plan.stream_idle
@@ -371,12 +288,10 @@ class Exchange:
     def hinted(self, head: ResponseHead) -> None:
         """Early hints (103): passed on to clients that know interim answers."""
         if self.head.version_1_1:
-            self.down.write(b"\r\n".join([head.status_line, *head.lines, b"\r\n"]))
+            self.down.write(forwarding.hint_bytes(head))
 
     def _touch(self) -> None:
-        plan = self.plan
-        assert plan is not None
-        self.deadline = self._proxy.now() + plan.stream_idle
+        self.deadline = self._proxy.now() + self._planned().stream_idle
 
     def _complete(self, now: float) -> None:
         """The whole answer was passed on."""
@@ -403,63 +318,29 @@ class Exchange:
         wanted = self.upgrade()
         return bool(wanted) and head.upgrade == wanted
 
-    def switched(self, head: ResponseHead, rest: bytes) -> None:
+    def switched(self, head: ResponseHead, rest: bytes) -> Tunnel:
         """The instance speaks the other protocol from here on; so do we all."""
         now = self._proxy.now()
+        upstream, plan = self.upstream, self._planned()
+        assert upstream is not None
         self.waited = now - self.started
         self.status = head.status
         self.stream = True
-        lines = [
-            head.status_line,
-            *head.lines,
-            b"connection: upgrade",
-            b"upgrade: " + head.upgrade,
-            b"x-request-id: %b\r\n" % self.request_id.encode(),
-            rest,
-        ]
         self.bytes_out += len(rest)
-        self.down.write(b"\r\n".join(lines))
-        self._touch()
-        self.down.arm(self.deadline)
-        self.down.tunnel()
+        self.down.write(forwarding.switch_bytes(self, head, rest))
+        tunnel = self.tunnel = Tunnel(self, self._proxy, upstream, plan.stream_idle)
+        self.down.begin_tunnel(tunnel)
+        return tunnel
 
-    def tunnelled_down(self, data: bytes) -> None:
-        self.bytes_out += len(data)
-        self.down.write(data)
-        self._touch()
-
-    def tunnelled_up(self, data: bytes) -> None:
-        upstream = self.upstream
-        if upstream is not None:
-            self.bytes_in += len(data)
-            upstream.transport.write(data)
-            self._touch()
-
-    def upstream_ended(self) -> None:
-        """The instance has said its last in the other protocol."""
-        self.down.end_writing()
-        self._half_ended()
-
-    def client_ended(self) -> None:
-        """The client has ended its side, and may still read."""
-        if self.status != 101:
-            self._cut_short()
-            return
-        if self.upstream is not None:
-            self.upstream.transport.write_eof()
-        self._half_ended()
-
-    def _half_ended(self) -> None:
-        """One side of a tunnel has ended; when both have, so has the exchange."""
-        if self._keep:
-            self._cut_short()
-            return
+    def tunnel_ended(self) -> None:
+        """Both sides of the tunnel have ended, or the instance's was lost."""
         now = self._proxy.now()
         self._drop_upstream(now, GOOD)
         self._end(now, GOOD)
         self.down.finished(False, now)
 
-    def _cut_short(self) -> None:
+    def client_ended(self) -> None:
+        """The client has ended its side, and may still read."""
         self._keep = False
         self.deadline = min(self.deadline, self._proxy.now() + self._proxy.edge.half_close)
         self.down.arm(self.deadline)
@@ -480,26 +361,18 @@ class Exchange:
         """The connection broke before the answer was whole."""
         now = self._proxy.now()
         self.upstream = None
-        endpoint = self.endpoint
-        if self.status == 101:
-            self._leave(GOOD, now)
-            self._end(now, GOOD)
-            self.down.finished(False, now)
+        if self.tunnel is not None:
+            self.tunnel_ended()
             return
         # Servers close connections that idle; when one does so just now, it says nothing about it.
         self._leave(NEITHER if upstream.served and not self.status else BAD, now)
         if self.status:
-            self._broken(Flag.UPSTREAM_CLOSED, now, BAD)
+            self._broken(Flag.UPSTREAM_CLOSED, now, NEITHER)
             return
-        if endpoint is not None:
-            self._tried.append(endpoint)
-        self._again(
-            now,
-            Flag.UPSTREAM_CLOSED,
-            "the instance closed the connection before it answered",
-            safe=self.head.method in IDEMPOTENT or self.head.has(IDEMPOTENCY_KEY),
-            status=502,
-        )
+        detail = "the instance closed the connection before it answered"
+        answer = Answer(status=502, flag=Flag.UPSTREAM_CLOSED, detail=detail)
+        idempotent = self.head.method in IDEMPOTENT or self.head.has(IDEMPOTENCY_KEY)
+        self._again(now, answer, safe=idempotent)
 
     def upstream_misbehaved(self, upstream: Upstream, reason: str) -> None:
         """What the instance sent is not HTTP; its connection is closed already."""
@@ -509,14 +382,8 @@ class Exchange:
         if self.status:
             self._broken(Flag.UPSTREAM_PROTOCOL, now, BAD)
         else:
-            self.refuse(
-                Answer(
-                    status=502,
-                    flag=Flag.UPSTREAM_PROTOCOL,
-                    detail=f"the instance's answer is not HTTP: {reason}",
-                ),
-                BAD,
-            )
+            detail = f"the instance's answer is not HTTP: {reason}"
+            self.refuse(Answer(status=502, flag=Flag.UPSTREAM_PROTOCOL, detail=detail), BAD)
 
     def expired(self, now: float) -> None:
         """The deadline has passed."""
@@ -528,25 +395,13 @@ class Exchange:
             flag = Flag.STREAM_IDLE if self.stream else Flag.UPSTREAM_TIMEOUT
             self._broken(flag, now, GOOD if self.stream else BAD)
         elif not self.body_done:
-            self.give_up(
-                Answer(
-                    status=408,
-                    flag=Flag.CLIENT_TIMEOUT,
-                    detail="the request's body did not come in time",
-                    close=True,
-                )
-            )
+            self.give_up(answers.bad_request(408, "the request's body did not come in time"))
         else:
-            self._drop_upstream(now, BAD)
-            self.refuse(
-                Answer(
-                    status=504,
-                    flag=Flag.UPSTREAM_TIMEOUT,
-                    detail=f"no answer within {now - self.started:.3f} s",
-                    retryable=self.head.method in IDEMPOTENT,
-                ),
-                BAD,
-            )
+            # A client that gives no time says nothing about the service.
+            verdict = NEITHER if headers.DEADLINE in self.head.boundary else BAD
+            self._drop_upstream(now, verdict)
+            again = self.head.method in IDEMPOTENT
+            self.refuse(answers.too_late(now - self.started, retryable=again), verdict)
 
     def give_up(self, answer: Answer) -> None:
         """End for a reason that is the client's: an answer, or if one was begun, a broken one."""
@@ -555,15 +410,15 @@ class Exchange:
         if self.status:
             self._broken(answer.flag, now, NEITHER)
         else:
-            self.refuse(answer, NEITHER)
+            self.refuse(answer)
 
     def client_gone(self, flag: Flag) -> None:
         """The client's connection is closed; nobody wants the answer."""
         if self.over:
             return
         now = self._proxy.now()
-        self._drop_upstream(now, GOOD if self.status == 101 else NEITHER)
-        self.flag = flag if self.status != 101 else Flag.NONE
+        self._drop_upstream(now, NEITHER if self.tunnel is None else GOOD)
+        self.flag = flag if self.tunnel is None else Flag.NONE
         if not self.status:
             self.status = CLIENT_CLOSED
         self._end(now, NEITHER)
@@ -580,11 +435,9 @@ class Exchange:
         self._end(now, verdict)
         self.down.abort()
 
-    def refuse(self, answer: Answer, verdict: int | None = None) -> None:
-        """Answer in place of the service, and end."""
+    def refuse(self, answer: Answer, verdict: int = NEITHER) -> None:
+        """Answer in place of the service, and end; `verdict` is on the service."""
         now = self._proxy.now()
-        if verdict is None:
-            verdict = BAD if answer.status >= 500 and self.attempt else NEITHER
         self.status = answer.status
         self.flag = answer.flag
         plan = self.plan
@@ -608,6 +461,7 @@ class Exchange:
         if endpoint is None or permit is None or plan is None:
             return
         self.endpoint = None
+        self._tried.append(endpoint)
         endpoint.in_flight -= 1
         if verdict == GOOD:
             if endpoint.suspect or permit.probe:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from seawall.gateway.answers import Answer, Flag
 from seawall.gateway.proxy import Proxy
 from seawall.gateway.routes import rewritten
+from seawall.identity.claims import Claims
 from seawall.resilience.deadline import ALLOWANCE, Deadline
 from seawall.wire import headers
-from seawall.wire.http1 import CHUNKED
+from seawall.wire.http1 import CHUNKED, ResponseHead
 from seawall.wire.trace import TraceContext
 
 if TYPE_CHECKING:
@@ -132,6 +133,38 @@ _LINE: Final = (
     '"upstream_ms":%.3f,"bytes_in":%d,"bytes_out":%d,"attempts":%d,"client":"%s",'
     '"subject":%s,"request_id":"%s","trace_id":"%s"}\n'
 )
+
+
+def identity_lines(claims: Claims) -> bytes:
+    """Who is asking, as the service hears it."""
+    return (
+        f"x-identity-subject: {claims.subject}\r\n"
+        f"x-identity-scopes: {' '.join(claims.scopes)}\r\n"
+        f"x-identity-issuer: {claims.issuer}\r\n"
+    ).encode()
+
+
+def answer_bytes(exchange: "Exchange", head: ResponseHead, piece: bytes, keep: bool) -> bytes:
+    """An answer's head as the client gets it, and what there is of its body."""
+    lines = [head.status_line, *head.lines]
+    if head.body < 0 and exchange.head.version_1_1:
+        lines.append(b"transfer-encoding: chunked")
+    if not keep:
+        lines.append(b"connection: close")
+    lines.append(b"x-request-id: %b\r\n%b" % (exchange.request_id.encode(), exchange.told))
+    lines.append(piece)
+    return b"\r\n".join(lines)
+
+
+def switch_bytes(exchange: "Exchange", head: ResponseHead, rest: bytes) -> bytes:
+    """The answer (101) behind which another protocol is spoken, and its first bytes."""
+    upgrade = b"connection: upgrade\r\nupgrade: " + head.upgrade
+    request_id = b"x-request-id: %b\r\n" % exchange.request_id.encode()
+    return b"\r\n".join([head.status_line, *head.lines, upgrade, request_id, rest])
+
+
+def hint_bytes(head: ResponseHead) -> bytes:
+    return b"\r\n".join([head.status_line, *head.lines, b"\r\n"])
 
 
 _NO_ROUTE: Final = '"route":"","service":""'

@@ -15,18 +15,19 @@ from seawall.gateway.config import Upstreams
 from seawall.gateway.timers import NEVER, Timed, Wheel
 from seawall.resilience.breaker import Breaker
 from seawall.topology import Instance
+from seawall.wire.chunked import Chunked
 from seawall.wire.http1 import (
     CHUNKED,
     MAX_RESPONSE_HEAD,
     UNTIL_CLOSE,
     BadMessage,
-    Chunked,
     ResponseHead,
     scan_response,
 )
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
+    from seawall.gateway.tunnel import Tunnel
 
 # Interim answers (1xx) before the one that counts; more is a server that does not stop.
 MAX_INTERIM: Final = 8
@@ -149,6 +150,7 @@ class Upstream(Timed):
         "_method",
         "_reading_paused",
         "_rechunk",
+        "_tunnel",
         "endpoint",
         "exchange",
         "fit",
@@ -172,6 +174,7 @@ class Upstream(Timed):
         self._left: int = 0
         self._chunks: Chunked | None = None
         self._rechunk: bool = False
+        self._tunnel: Tunnel | None = None
         self._reading_paused: bool = False
 
     # the exchange's side
@@ -238,18 +241,19 @@ class Upstream(Timed):
             elif self.state == RELAYING:
                 piece, ended = self._framed(data)
                 exchange.relayed(piece, ended)
-            elif self.state == TUNNEL:
-                exchange.tunnelled_down(data)
+            elif self._tunnel is not None:
+                self._tunnel.from_service(data)
         except BadMessage as bad:
             self.close()
             if exchange is not None:
                 exchange.upstream_misbehaved(self, bad.reason)
 
     def eof_received(self) -> bool:
-        if self.state == TUNNEL and self.exchange is not None:
-            self.exchange.upstream_ended()
-            return True
-        return False
+        tunnel = self._tunnel
+        if tunnel is None or self.exchange is None:
+            return False
+        tunnel.service_ended()
+        return self.state == TUNNEL
 
     def connection_lost(self, error: Exception | None) -> None:
         self.endpoint.connections -= 1
@@ -269,11 +273,11 @@ class Upstream(Timed):
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.upstream_full()
+            self.exchange.down.pause_reading()
 
     def resume_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.upstream_drained()
+            self.exchange.down.resume_reading()
 
     def expire(self, now: float) -> None:
         if self.state == IDLE:
@@ -354,7 +358,7 @@ class Upstream(Timed):
                 raise BadMessage(502, "101 without being asked")
             self.state = TUNNEL
             self.fit = False
-            exchange.switched(head, rest)
+            self._tunnel = exchange.switched(head, rest)
             return
         self._interim += 1
         if self._interim > MAX_INTERIM:

@@ -137,6 +137,9 @@ def _spelled(table: dict[bytes, int]) -> dict[bytes, int]:
 
 REQUEST_KINDS: Final = _spelled(_REQUEST)
 RESPONSE_KINDS: Final = _spelled(_RESPONSE)
+# The shortest way past a field that means nothing here.
+PLAIN_REQUEST: Final = frozenset(name for name, kind in REQUEST_KINDS.items() if kind == PLAIN)
+PLAIN_RESPONSE: Final = frozenset(name for name, kind in RESPONSE_KINDS.items() if kind == PLAIN)
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire: heads are scanned, bodies are framed. Strict in, canonical out.
+"""HTTP/1.1 on the wire: heads, and where the body behind them ends. Strict in, canonical out.
 
 Pure: bytes in, values out, no I/O. What RFC 9112 lets a recipient repair is refused here, since
 a repair that the next hop does not make is request smuggling. Rules for whoever edits this:
@@ -15,7 +15,14 @@ from functools import lru_cache
 from typing import Final
 
 from seawall.wire import headers
-from seawall.wire.headers import REQUEST_KINDS, RESPONSE_KINDS, request_kind, response_kind
+from seawall.wire.headers import (
+    PLAIN_REQUEST,
+    PLAIN_RESPONSE,
+    REQUEST_KINDS,
+    RESPONSE_KINDS,
+    request_kind,
+    response_kind,
+)
 from seawall.wire.target import BadTarget, host_name, split_target, split_url
 
 # The longest head. Above it a client gets 431. For comparison: h11 16 KiB, Tomcat 8, Node.js 16.
@@ -26,20 +33,10 @@ MAX_TARGET: Final = 8 * 1024
 MAX_FIELDS: Final = 100
 # A response's head; real ones carry cookies and policies of some kilobytes.
 MAX_RESPONSE_HEAD: Final = 64 * 1024
-# A chunk's size line with its extensions, which nobody uses.
-MAX_CHUNK_LINE: Final = 256
-# All trailers of one message.
-MAX_TRAILERS: Final = 8 * 1024
-# Bodies and chunks are counted in 60 bits: what needs more is an attack on somebody's integers.
+# Bodies are counted in 60 bits: what needs more is an attack on somebody's integers.
 MAX_DIGITS: Final = 18
-_CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
-_CHUNK_EXTENSIONS: Final = re.compile(
-    rb"(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-    rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e])*"))?)+'
-)
-
 # What no line may hold: every control character but the tab.
-_CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
+CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 
 # Longer than any that is registered with IANA.
 MAX_METHOD: Final = 32
@@ -49,12 +46,6 @@ _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _CODINGS: Final = frozenset((b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress"))
 _USUAL_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
-
-# States of `Chunked`.
-_SIZE: Final = 0
-_DATA: Final = 1
-_DATA_END: Final = 2
-_TRAILERS: Final = 3
 
 # How a body ends. A number of bytes is given as it is, from 0.
 CHUNKED: Final = -1
@@ -182,7 +173,7 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
     text = data[: end - 4]
     lines = text.split(b"\r\n")
     count = len(lines)
-    if len(text) - len(text.translate(None, _CONTROLS)) != 2 * count - 2:
+    if len(text) - len(text.translate(None, CONTROLS)) != 2 * count - 2:
         raise BadMessage(400, "a control character in the head")
     if count > MAX_FIELDS + 1:
         raise BadMessage(431, f"more than {MAX_FIELDS} fields")
@@ -190,9 +181,11 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
     head.lines = lines
     host: bytes | None = None
     special: list[tuple[int, bytes]] = []
-    taken: list[int] = []
-    for index, line in enumerate(lines):
+    taken: list[bytes] = []
+    for line in lines:
         name, colon, value = line.partition(b":")
+        if name in PLAIN_REQUEST and colon:
+            continue
         kind = REQUEST_KINDS.get(name)
         if kind is None:
             kind = request_kind(name)
@@ -212,9 +205,9 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
             before = head.boundary.get(kind)
             head.boundary[kind] = value if before is None else before + b", " + value
         if kind != headers.CONTENT_LENGTH:
-            taken.append(index)
-    while taken:
-        del lines[taken.pop()]
+            taken.append(line)
+    for line in taken:
+        lines.remove(line)
     _settle_host(head, host)
     if special:
         _settle_framing(head, special)
@@ -364,14 +357,16 @@ def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:  # noqa
     """Read the head `data[:end]` of an answer to `method`. Raises `BadMessage` with status 502."""
     text = data[: end - 4]
     lines = text.split(b"\r\n")
-    if len(text) - len(text.translate(None, _CONTROLS)) != 2 * len(lines) - 2:
+    if len(text) - len(text.translate(None, CONTROLS)) != 2 * len(lines) - 2:
         raise BadMessage(502, "a control character in the head")
     first = lines.pop(0)
     head = ResponseHead(_status(first), first, lines)
     special: list[tuple[int, bytes]] = []
-    taken: list[int] = []
-    for index, line in enumerate(lines):
+    taken: list[bytes] = []
+    for line in lines:
         name, colon, value = line.partition(b":")
+        if name in PLAIN_RESPONSE and colon:
+            continue
         kind = RESPONSE_KINDS.get(name)
         if kind is None:
             kind = response_kind(name)
@@ -387,9 +382,9 @@ def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:  # noqa
         if value != b" keep-alive":  # a Connection that says what goes without saying
             special.append((kind, value.strip(b" \t")))
         if kind != headers.SERVED_BY:
-            taken.append(index)
-    while taken:
-        del lines[taken.pop()]
+            taken.append(line)
+    for line in taken:
+        lines.remove(line)
     status = head.status
     if special or method == b"HEAD" or status < 200 or status in (204, 304) or first[7] == 0x30:
         _frame_response(head, method, special)
@@ -425,113 +420,3 @@ def _settle_connection(head: ResponseHead, special: list[tuple[int, bytes]]) -> 
             head.upgrade = value.lower()
         elif kind == headers.SERVED_BY:
             head.served_by = value
-
-
-class Chunked:
-    """Finds the end of a chunked body, piece by piece, and checks every byte of its framing.
-
-    `feed` returns what to pass on: the same chunks without extensions and trailers, or, made
-    with `unwrap`, only what is in them. `length` counts the bytes in the chunks, `done` says that
-    the body has ended, and `surplus` is what came behind its end.
-    """
-
-    __slots__ = ("_held", "_left", "_state", "_trailers", "_unwrap", "done", "length", "surplus")
-
-    def __init__(self, unwrap: bool = False) -> None:
-        self._unwrap: bool = unwrap
-        self._state: int = _SIZE
-        self._left: int = 0  # bytes of this chunk that are still to come
-        self._held: bytes = b""  # the beginning of a line
-        self._trailers: int = 0
-        self.length: int = 0
-        self.done: bool = False
-        self.surplus: bytes = b""
-
-    def feed(self, data: bytes) -> bytes:  # noqa: C901 - one loop over the states
-        """Take the next bytes of the connection. Raises `BadMessage` with status 400."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
-        out: list[bytes] = []
-        size = len(data)
-        run = at = 0  # data[run:at] is passed on as it is
-        while at < size and not self.done:
-            if self._state == _DATA:
-                step = min(self._left, size - at)
-                if self._unwrap:
-                    out.append(data[at : at + step])
-                at += step
-                self.length += step
-                self._left -= step
-                if not self._left:
-                    self._state = _DATA_END
-                continue
-            if self._state == _SIZE and data.startswith(b"0\r\n\r\n", at):
-                at += 5
-                self.done = True
-                break
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                self._hold(data[at:])
-                size = at
-            elif self._state == _DATA_END:
-                if end != at:
-                    raise BadMessage(400, "a chunk that is longer than its size")
-                self._state = _SIZE
-                at = end + 2
-            else:
-                kept = self._line(data[at:end])
-                if kept is not None:
-                    out += (data[run:at], kept) if not self._unwrap else ()
-                    run = end + 2
-                at = end + 2
-        if self.done:
-            self.surplus = data[at:]
-        if self._unwrap:
-            return b"".join(out)
-        if not out:
-            return data if run == 0 and at == len(data) else data[run:at]
-        out.append(data[run:at])
-        return b"".join(out)
-
-    def _line(self, line: bytes) -> bytes | None:
-        """Read a size or a trailer; what to pass on instead, or None if it goes on as it is."""
-        if self._state == _TRAILERS:
-            return self._trailer(line)
-        digits, semicolon, extensions = line.partition(b";")
-        if _CHUNK_SIZE.fullmatch(digits) is None or len(line) > MAX_CHUNK_LINE:
-            raise BadMessage(400, "a chunk size that is no number")
-        if semicolon and _CHUNK_EXTENSIONS.fullmatch(semicolon + extensions) is None:
-            raise BadMessage(400, "a broken chunk extension")
-        self._left = int(digits, 16)
-        if not self._left:
-            self._state = _TRAILERS
-            return b""
-        self._state = _DATA
-        return digits + b"\r\n" if semicolon else None
-
-    def _trailer(self, line: bytes) -> bytes:
-        """Trailers are checked and dropped: merged into the head they could change its meaning."""
-        if not line:
-            self.done = True
-            return b"0\r\n\r\n"
-        self._trailers += len(line) + 2
-        if self._trailers > MAX_TRAILERS:
-            raise BadMessage(400, f"trailers of more than {MAX_TRAILERS} bytes")
-        name, colon, value = line.partition(b":")
-        if (
-            not colon
-            or not headers.is_token(name)
-            or len(value.translate(None, _CONTROLS)) != len(value)
-        ):
-            raise BadMessage(400, "a trailer that is no field")
-        return b""
-
-    def _hold(self, rest: bytes) -> None:
-        """Keep the beginning of a line, if it can still become one."""
-        if self._state == _DATA_END and rest != b"\r":
-            raise BadMessage(400, "a chunk that is longer than its size")
-        bound = MAX_CHUNK_LINE if self._state == _SIZE else MAX_TRAILERS
-        if len(rest) > bound + 1:
-            raise BadMessage(400, "a line of the chunked framing that is too long")
-        self._held = rest

@@ -136,8 +136,12 @@ async def test_no_answer_in_time_is_504(timeouts: Timeouts) -> None:
         assert (reply.status, reply.json()["reason"]) == (504, "UT")
         assert reply.json()["retryable"] is True
         await eventually(lambda: shop.services[0].open == 0)
+        breaker = shop.gateway.cluster_list()[0].breaker
+        assert breaker.snapshot(0.0).bad == 1
         await client.send(get("/", "x-deadline-ms: 50"))
         assert (await client.reply()).status == 504
+        # A client that gives no time says nothing about the service.
+        assert breaker.snapshot(0.0).bad == 1
 
 
 async def test_an_answer_that_is_not_finished_in_time_is_broken_off() -> None:
@@ -288,6 +292,7 @@ async def test_a_service_that_fails_is_left_alone_and_asked_again_later() -> Non
         assert "circuit breaker of shop is open" in reply.json()["detail"]
         assert reply.field("retry-after") == "1"
         assert len(shop.services[0].received) == 3
+        assert shop.is_at_rest()
         status = b"200 Better"
         breaker = shop.gateway.cluster_list()[0].breaker
         await eventually(lambda: breaker.retry_after(shop.gateway.proxy.now()) == 0)
@@ -297,6 +302,19 @@ async def test_a_service_that_fails_is_left_alone_and_asked_again_later() -> Non
             "half-open",
             "closed",
         ]
+
+
+async def test_a_killed_instance_does_not_close_its_service() -> None:
+    async with rig(Service(never)) as shop:
+        clients = [await shop.connect() for _ in range(40)]
+        for client in clients:
+            await client.send(post(b""))
+        await eventually(lambda: len(shop.services[0].received) == 40)
+        await shop.services[0].kill()
+        assert {(await client.reply()).status for client in clients} == {502}
+        async with Service(instance_id="shop-2") as successor:
+            shop.source.show(successor.instance)
+            assert (await shop.get()).status == 200
 
 
 async def test_too_many_requests_under_way_are_503() -> None:

@@ -7,15 +7,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seawall.wire import headers
+from seawall.wire.chunked import MAX_CHUNK_LINE, Chunked
 from seawall.wire.http1 import (
     CHUNKED,
-    MAX_CHUNK_LINE,
     MAX_FIELDS,
     MAX_HEAD,
     MAX_TARGET,
     UNTIL_CLOSE,
     BadMessage,
-    Chunked,
     RequestHead,
     ResponseHead,
     head_end,
