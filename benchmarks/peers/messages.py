@@ -235,7 +235,8 @@ async def taskiq(role: str, url: str, topic: str, count: int) -> dict[str, float
     from taskiq.api import run_receiver_task
     from taskiq_redis import RedisStreamBroker
 
-    broker = RedisStreamBroker(url, queue_name=topic, max_connection_pool_size=64)
+    # Its groups start with what comes after them unless told otherwise.
+    broker = RedisStreamBroker(url, queue_name=topic, consumer_id="0", max_connection_pool_size=64)
     counter = Counter(count)
 
     @broker.task(task_name="handle")

@@ -7,14 +7,23 @@ the receiver's inbox recognises.
 
 No cursor over `seq`: its values become visible out of order, and a cursor would skip rows
 that commit late. What is sent is deleted; what is there is unsent.
+
+The fast path: where a relay runs in the writer's own process, the row is written as already
+claimed by it, and handed to it in memory when the transaction commits. That saves the
+transaction that claims, which on SQLite would be every second one.
 """
 
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Self
 from weakref import WeakKeyDictionary, WeakSet
@@ -25,6 +34,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    bindparam,
     delete,
     event,
     func,
@@ -50,8 +60,22 @@ FIRST_BACKOFF = 0.1  # seconds
 # Made once, and run on the session's connection: a message costs half as much as by the ORM.
 _WRITE = outbox.insert()
 
-# A session that wrote to the outbox; looked at when it commits.
-_WROTE = "seawall_outbox_wrote"
+# How long a row stays claimed by the relay it will be handed to. Publishing takes milliseconds;
+# if the process dies first, others wait this long.
+HANDED = 3.0  # seconds
+
+# What a session wrote to the outbox; handed over when it commits.
+_WRITTEN = "seawall_outbox_written"
+
+_EARLIER = (
+    select(outbox.c.seq)
+    .where(
+        outbox.c.order_key == bindparam("order_key"),
+        outbox.c.topic == bindparam("topic"),
+        outbox.c.refused.is_(None),
+    )
+    .limit(1)
+)
 
 # The relays of this process, so that a commit wakes them without the writer knowing them.
 _RELAYS: WeakKeyDictionary[Engine, WeakSet["Relay"]] = WeakKeyDictionary()
@@ -70,34 +94,94 @@ async def write(
     Messages of one key leave in the order in which they were written, except delayed ones.
     """
     now = clock.wall()
+    order_key = message.key if delay <= 0 else None
+    relay = await _hand_to(session, topic, order_key) if delay <= 0 else None
     connection = await session.connection()
-    await connection.execute(
+    inserted = await connection.execute(
         _WRITE,
         {
             "message_id": message.id,
             "topic": topic,
             "key": message.key,
-            "order_key": message.key if delay <= 0 else None,
+            "order_key": order_key,
             "headers": json.dumps(dict(message.headers)),
             "body": message.body,
             "not_before": now + max(0.0, delay),
             "created": now,
+            "claimed_by": relay.name if relay is not None else "",
+            "claimed_until": now + HANDED if relay is not None else 0.0,
         },
     )
-    sync = session.sync_session
-    if not event.contains(sync, "after_commit", _committed):
-        event.listen(sync, "after_commit", _committed)
-    sync.info[_WROTE] = session.get_bind()
+    written = _written(session.sync_session)
+    if relay is None:
+        written.unclaimed = True
+    else:
+        assert inserted.inserted_primary_key is not None
+        entry = _Entry(inserted.inserted_primary_key[0], topic, message, now)
+        written.handed.append((relay, entry))
+
+
+async def _hand_to(session: AsyncSession, topic: str, order_key: str | None) -> "Relay | None":
+    """The relay of this process that may send the row without looking, if there is one.
+
+    None inside a savepoint, whose rows may vanish though the transaction commits; and None
+    behind an unsent row of the same key, which must leave first.
+    """
+    relay = next(iter(_RELAYS.get(session.get_bind().engine, ())), None)
+    if relay is None or session.in_nested_transaction():
+        return None
+    if order_key is not None:
+        connection = await session.connection()
+        values = {"order_key": order_key, "topic": topic}
+        if (await connection.execute(_EARLIER, values)).first() is not None:
+            return None
+    return relay
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A claimed row."""
+
+    seq: int
+    topic: str
+    message: Message
+    due: float  # wall clock
+
+
+@dataclass(slots=True)
+class _Written:
+    """What one transaction added to the outbox."""
+
+    engine: Engine
+    handed: list[tuple["Relay", _Entry]] = field(default_factory=list)
+    unclaimed: bool = False
+
+
+def _written(session: Session) -> _Written:
+    written: _Written | None = session.info.get(_WRITTEN)
+    if written is None:
+        written = session.info[_WRITTEN] = _Written(session.get_bind().engine)
+        if not event.contains(session, "after_commit", _committed):
+            event.listen(session, "after_commit", _committed)
+            event.listen(session, "after_rollback", _rolled_back)
+    return written
 
 
 def _committed(session: Session) -> None:
-    bind = session.info.get(_WROTE)
-    if bind is None:
+    if session.in_nested_transaction():
         return
-    if not session.in_nested_transaction():
-        del session.info[_WROTE]
-    for relay in _RELAYS.get(bind, ()):
-        relay.wake()
+    written: _Written | None = session.info.pop(_WRITTEN, None)
+    if written is None:
+        return
+    for relay, entry in written.handed:
+        relay.hand(entry)
+    if written.unclaimed:
+        for relay in _RELAYS.get(written.engine, ()):
+            relay.wake()
+
+
+def _rolled_back(session: Session) -> None:
+    session.info.pop(_WRITTEN, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +253,10 @@ def _database_errors() -> Iterator[None]:
 class Relay:
     """Publishes what is in the outbox of one database, while its block is open.
 
-    Woken at once by every commit in this process that wrote to the outbox; looks by itself every
-    `sweep` seconds for rows that are due now, or were left by a process that died.
+    Commits in this process hand it their rows at once; it looks by itself every `sweep` seconds
+    for rows that are due now, or were left by a process that died.
+
+    `turn` is what writers of this process hold while they write, where they take turns.
     """
 
     def __init__(
@@ -178,6 +264,7 @@ class Relay:
         engine: AsyncEngine,
         transport: Transport,
         *,
+        turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         config: RelayConfig | None = None,
         observer: Observer = ignore,
         clock: Clock = SYSTEM,
@@ -185,19 +272,31 @@ class Relay:
     ) -> None:
         self._engine = engine
         self._transport = transport
+        self._turn = turn
         self._config = config or RelayConfig()
         self._observer = observer
         self._clock = clock
         self._rng = rng or Random()
-        self._me = uuid.uuid4().hex
-        self._looked_at = 0.0
+        self.name = uuid.uuid4().hex
+        # Committed rows that wait to be published; as many as transactions commit while one
+        # batch is on its way.
+        self._handed: list[_Entry] = []
+        self._look = True  # there may be rows that nobody handed over
+        self._looked_at = 0.0  # wall clock
+        self._next_look = 0.0  # wall clock; when some row is due, or it is time to sweep
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
         self.sent = 0
 
     def wake(self) -> None:
-        """There may be rows to send."""
+        """There may be rows to claim."""
+        self._look = True
+        self._woken.set()
+
+    def hand(self, entry: _Entry) -> None:
+        """A row was committed that is claimed by this relay."""
+        self._handed.append(entry)
         self._woken.set()
 
     async def __aenter__(self) -> Self:
@@ -209,13 +308,13 @@ class Relay:
         """Send what was committed, if the broker takes it now; then stop."""
         _RELAYS[self._engine.sync_engine].discard(self)
         self._stopping.set()
-        self._woken.set()
+        self.wake()
         await self._tasks.join()
         async with self._tasks:  # raises what the task died of, if it did
             pass
 
     def __repr__(self) -> str:
-        return f"<Relay {self._me[:8]} {self.sent} sent>"
+        return f"<Relay {self.name[:8]} {self.sent} sent>"
 
     async def _run(self) -> None:
         ceiling = FIRST_BACKOFF
@@ -224,16 +323,35 @@ class Relay:
             stopping = self._stopping.is_set()  # then this is the last round
             self._woken.clear()
             try:
-                while await self.relay_once():
-                    ceiling = FIRST_BACKOFF
+                await self._round()
+                ceiling = FIRST_BACKOFF
                 if not self._stopping.is_set():
-                    await self._pause(self._woken, await self._until_due())
+                    await self._pause(self._woken, self._next_look - self._clock.wall())
             except (NotSent, OutcomeUnknown) as error:
                 delay = self._rng.uniform(ceiling / 2, ceiling)
                 ceiling = min(self._config.backoff, ceiling * 2)
+                self._look = True  # what was handed over is in the table, claimable again
                 self._observer(RelayStalled(str(error), delay))
                 if not stopping:
                     await self._pause(self._stopping, delay)
+
+    async def _round(self) -> None:
+        """Send what was handed over; then, if there may be more, what the table holds.
+
+        In this order, since a row that follows one of its key can be claimed only when that
+        one is deleted.
+        """
+        while self._handed or self._look or self._clock.wall() >= self._next_look:
+            if self._handed:
+                handed, self._handed = self._handed, []
+                with _database_errors():
+                    await self._publish(handed)
+                continue
+            self._look = False
+            if await self.relay_once():
+                self._look = True
+            else:
+                self._next_look = await self._due()
 
     async def _pause(self, end: asyncio.Event, within: float) -> None:
         """Wait for `end`, at most `within` seconds."""
@@ -247,15 +365,15 @@ class Relay:
             waits = (tasks.start(ring()), tasks.start(end.wait()))
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _until_due(self) -> float:
-        """Seconds until the next row is due, `sweep` at most."""
+    async def _due(self) -> float:
+        """When to look again: the next row is due then, or it is time to sweep."""
+        sweep = self._looked_at + self._config.sweep
         # From the last look on, not from now: what became due in between was not seen by it.
         due = select(func.min(outbox.c.not_before)).where(outbox.c.not_before > self._looked_at)
         with _database_errors():
             async with self._engine.connect() as connection:
                 first = (await connection.execute(due)).scalar()
-        sweep = self._config.sweep
-        return sweep if first is None else min(sweep, max(0.0, first - self._clock.wall()))
+        return sweep if first is None else min(sweep, first)
 
     async def relay_once(self) -> int:
         """Claim, publish and delete one batch; return how many rows were claimed.
@@ -263,21 +381,26 @@ class Relay:
         Raises `Unavailable` or `OutcomeUnknown`; the rows are claimable again then.
         """
         with _database_errors():
-            rows = await self._claim()
-            if rows:
-                await self._publish(rows)
-        return len(rows)
+            entries = await self._claim()
+            if entries:
+                await self._publish(entries)
+        return len(entries)
 
-    async def _claim(self) -> list[Row[Any]]:
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[AsyncConnection]:
+        async with self._turn(), self._engine.begin() as connection:
+            yield connection
+
+    async def _claim(self) -> list[_Entry]:
         now = self._looked_at = self._clock.wall()
-        async with self._engine.begin() as connection:
+        async with self._write() as connection:
             rows = await self._take(connection, _heads(now, self._config.batch), now)
             keys = {(row.topic, row.order_key) for row in rows if row.order_key is not None}
             room = self._config.batch - len(rows)
             if keys and room > 0:
                 # Nobody else can claim these: their head is there, unsent, and ours.
                 rows += await self._take(connection, _followers(keys, now, room), now)
-        return sorted(rows, key=lambda row: row.seq)
+        return [_entry(row) for row in sorted(rows, key=lambda row: row.seq)]
 
     async def _take(
         self, connection: AsyncConnection, which: Select[tuple[int]], now: float
@@ -285,52 +408,58 @@ class Relay:
         statement = (
             update(outbox)
             .where(outbox.c.seq.in_(which.scalar_subquery()))
-            .values(claimed_by=self._me, claimed_until=now + self._config.claim)
+            .values(claimed_by=self.name, claimed_until=now + self._config.claim)
             .returning(*outbox.c)
         )
         result: CursorResult[Any] = await connection.execute(statement)
         return list(result.all())
 
-    async def _publish(self, rows: Sequence[Row[Any]]) -> None:
-        topics: dict[str, list[Row[Any]]] = {}
-        for row in rows:
-            topics.setdefault(row.topic, []).append(row)
+    async def _publish(self, entries: Sequence[_Entry]) -> None:
+        topics: dict[str, list[_Entry]] = {}
+        for entry in entries:
+            topics.setdefault(entry.topic, []).append(entry)
         stored: list[int] = []
+        refused: list[tuple[_Entry, Refused]] = []
         try:
             for topic, members in topics.items():
-                messages = [_message(row) for row in members]
+                messages = [entry.message for entry in members]
                 receipts = await self._transport.publish(topic, messages)
-                for row, receipt in zip(members, receipts, strict=True):
+                for entry, receipt in zip(members, receipts, strict=True):
                     if receipt.error is None:
-                        stored.append(row.seq)
+                        stored.append(entry.seq)
                     elif isinstance(receipt.error, Refused):
-                        await self._refuse(row, receipt.error)
+                        refused.append((entry, receipt.error))
                     else:
                         raise receipt.error
         finally:
-            await self._finish(stored, all_sent=len(stored) == len(rows))
+            await self._settle(stored, refused, all_sent=len(stored) == len(entries))
         self.sent += len(stored)
         if stored:
-            oldest = self._clock.wall() - min(row.not_before for row in rows)
+            oldest = self._clock.wall() - min(entry.due for entry in entries)
             self._observer(Relayed(len(stored), oldest))
 
-    async def _finish(self, stored: Sequence[int], *, all_sent: bool) -> None:
+    async def _settle(
+        self,
+        stored: Sequence[int],
+        refused: Sequence[tuple[_Entry, Refused]],
+        *,
+        all_sent: bool,
+    ) -> None:
         """Delete what was published; let go of the rest of this batch, for a further try."""
-        mine = outbox.c.claimed_by == self._me
-        async with self._engine.begin() as connection:
+        mine = outbox.c.claimed_by == self.name
+        async with self._write() as connection:
             if stored:
                 await connection.execute(delete(outbox).where(outbox.c.seq.in_(stored), mine))
+            for entry, error in refused:
+                await connection.execute(
+                    update(outbox).where(outbox.c.seq == entry.seq).values(refused=str(error))
+                )
             if not all_sent:
                 await connection.execute(
                     update(outbox).where(mine).values(claimed_by="", claimed_until=0.0)
                 )
-
-    async def _refuse(self, row: Row[Any], error: Exception) -> None:
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                update(outbox).where(outbox.c.seq == row.seq).values(refused=str(error))
-            )
-        self._observer(RelayRefused(row.topic, row.message_id, str(error)))
+        for entry, error in refused:
+            self._observer(RelayRefused(entry.topic, entry.message.id, str(error)))
 
 
 def _heads(now: float, limit: int) -> Select[tuple[int]]:
@@ -370,5 +499,6 @@ def _claimable(now: float) -> Any:
     )
 
 
-def _message(row: Row[Any]) -> Message:
-    return Message(row.message_id, bytes(row.body), json.loads(row.headers), row.key)
+def _entry(row: Row[Any]) -> _Entry:
+    message = Message(row.message_id, bytes(row.body), json.loads(row.headers), row.key)
+    return _Entry(row.seq, row.topic, message, row.not_before)

@@ -67,12 +67,14 @@ class ValkeyTransport:
         clock: Clock = SYSTEM,
         timeout: float = TIMEOUT,
         backlog: int = BACKLOG,
+        unread: int = UNREAD,
     ) -> None:
         self._server = server
         self._observer = observer
         self._clock = clock
         self._timeout = timeout
         self._backlog = backlog
+        self._unread = unread
         self._consumer = uuid.uuid4().hex[:16]
         self._link = self._new_link("commands")
         self._readers: dict[Subscription, Reader] = {}
@@ -180,11 +182,11 @@ class ValkeyTransport:
         return pack((*head, *fields_of(message)))
 
     async def _has_room(self, topic: str) -> bool:
-        if self._lengths.get(topic, 0) < min(self._backlog, UNREAD):
+        if self._lengths.get(topic, 0) < min(self._backlog, self._unread):
             return True
         # Trimmed by its consumers, if it has any and they run; here if not.
         length, dropped = await self._link.run(
-            scripts.TRIM, (topic_key(topic),), UNREAD, FORGET_CONSUMER
+            scripts.TRIM, (topic_key(topic),), self._unread, FORGET_CONSUMER
         )
         if dropped:
             self._observer(Unread(topic, dropped))
