@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends
-from sqlalchemy import MetaData, event, exc, text
+from sqlalchemy import Connection, MetaData, event, exc, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import await_only
 
+from seawall.clock import SYSTEM
 from seawall.errors import Full, Misconfigured, OutcomeUnknown, Unavailable
 from seawall.service import context
 
@@ -31,6 +33,10 @@ LOCK_TIMEOUT = 1.5  # seconds
 
 # Servers, proxies and NATs drop connections that are very old or idle; renewed before that.
 _RECYCLE = 1800.0  # seconds
+
+# How often a writer asks again while another process writes. SQLite's own waiting grows to 100 ms
+# between two looks, in which the others' next transactions overtake it for seconds.
+LOCK_POLL = 0.002  # seconds
 
 _BEGIN = "seawall_begin"  # execution option: the statement that begins a SQLite transaction
 
@@ -114,7 +120,7 @@ class Database:
         if joined is not None:
             yield joined
             return
-        async with self._turn(), self._session("BEGIN IMMEDIATE") as session:
+        async with self.turn(), self._session("BEGIN IMMEDIATE") as session:
             yield session
             with _translated(self._where, committing=True):
                 await session.commit()
@@ -161,8 +167,8 @@ class Database:
         return f"the database of {self._name}"
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """On SQLite, one writer at a time."""
+    async def turn(self) -> AsyncIterator[None]:
+        """What a writer of this process holds. On SQLite, one at a time, in order."""
         if self._writer is None:
             yield
             return
@@ -270,11 +276,22 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # committed is on disk
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA busy_timeout = 5")  # from here on we wait ourselves: LOCK_POLL
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+    def begin(connection: Connection) -> None:
+        statement = connection.get_execution_options().get(_BEGIN, "BEGIN")
+        until = SYSTEM.now() + LOCK_TIMEOUT
+        while True:
+            try:
+                connection.exec_driver_sql(statement)
+            except exc.OperationalError as error:
+                if "locked" not in str(error.orig) or SYSTEM.now() > until:
+                    raise
+                await_only(SYSTEM.sleep(LOCK_POLL))
+            else:
+                return
 
 
 @contextmanager

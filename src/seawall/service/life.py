@@ -157,7 +157,9 @@ class Life:
         assert self.transport is not None
         database = self._declared.database
         if database is not None:
-            relay = Relay(database.engine, self.transport, observer=self._observer)
+            relay = Relay(
+                database.engine, self.transport, turn=database.turn, observer=self._observer
+            )
             await self._stack.enter_async_context(relay)
         for declared, handler in handlers:
             consumer = Consumer(
