@@ -271,6 +271,9 @@ class Relay:
         rng: Random | None = None,
     ) -> None:
         self._engine = engine
+        # A service's database begins these as SQLite's writers must: with the write lock, for
+        # which it waits. Elsewhere the option means nothing.
+        self._writer = engine.execution_options(seawall_begin="BEGIN IMMEDIATE")
         self._transport = transport
         self._turn = turn
         self._config = config or RelayConfig()
@@ -388,7 +391,7 @@ class Relay:
 
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncConnection]:
-        async with self._turn(), self._engine.begin() as connection:
+        async with self._turn(), self._writer.begin() as connection:
             yield connection
 
     async def _claim(self) -> list[_Entry]:
