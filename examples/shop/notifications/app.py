@@ -5,6 +5,7 @@ has no way to take part in a transaction. Both copies have the same Message-ID, 
 the order and what happened to it, so that they can be recognised; mail programs usually show one.
 """
 
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
 
@@ -39,6 +40,7 @@ class Sent(Base):
 
 service = Service("notifications", version="1.0.0", needs=["mailbox"])
 database = service.database(min_size=1, max_size=5, metadata=Base.metadata)
+under_way: set[str] = set()  # mails being sent; as many as are handled at once, 16 at most
 post = Post(service.client("mailbox", timeout=2.0))
 
 # A mail takes less than a second; after a crash it is sent again this soon.
@@ -73,6 +75,16 @@ async def cancelled(event: OrderEnded) -> None:
 
 async def _send(event: OrderEnded, *, kind: str, subject: str, text: str) -> None:
     message_id = f"<{kind}.{event.order_id}@shop.example>"
+    if message_id in under_way:
+        raise Retry(after=1.0, reason="a copy of this event is being handled")
+    under_way.add(message_id)
+    try:
+        await _send_once(event, message_id, subject, text)
+    finally:
+        under_way.discard(message_id)
+
+
+async def _send_once(event: OrderEnded, message_id: str, subject: str, text: str) -> None:
     async with database.read() as session:
         if await session.get(Sent, message_id) is not None:
             return
@@ -87,11 +99,9 @@ async def _send(event: OrderEnded, *, kind: str, subject: str, text: str) -> Non
     mail["Date"] = formatdate(SYSTEM.wall())
     mail.set_content(text)
     await post.send(mail)
-    try:
+    with suppress(IntegrityError):  # another replica sent a copy at the same time
         async with database.transaction() as tx:
             tx.add(Sent(message_id=message_id, at=SYSTEM.wall()))
-    except IntegrityError:
-        return  # a copy was under way at the same time
 
 
 def _money(cents: int) -> str:
