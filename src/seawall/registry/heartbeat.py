@@ -221,10 +221,14 @@ class Heartbeat:
             self._ended.set()
         try:
             async with Tasks() as tasks:
-                sides = (self._beat_on(lag), self._ask_on(lag), self._ended.wait())
-                await asyncio.wait(
-                    [tasks.start(side) for side in sides], return_when=asyncio.FIRST_COMPLETED
-                )
+                beating = tasks.start(self._beat_on(lag))
+                sides = (beating, tasks.start(self._ask_on(lag)), tasks.start(self._ended.wait()))
+                await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+                # A beat that is on its way would arrive after we left, or leave its connection
+                # in the middle of an answer: let it end.
+                self._ended.set()
+                self._woken.set()
+                await asyncio.wait([beating], timeout=self._leave_within)
             await self._leave()
         finally:
             await self._registry.aclose()
@@ -246,6 +250,8 @@ class Heartbeat:
                 wait = every * self._rng.uniform(0.8, 1.0)
             else:
                 wait = next(waits)
+            if self._ended.is_set():
+                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._woken.wait()
