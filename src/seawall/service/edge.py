@@ -52,6 +52,10 @@ Probe = Callable[[Scope, Receive, Send], Awaitable[None]]
 Served = Callable[[str, str, int, float], None]
 
 
+# The answer to what did not end while we drained: it may have done a part of its work.
+_CUT = Problem(status=503, detail="The service stopped before this was done.", retry_after=1.0)
+
+
 class Surroundings(Protocol):
     """What the edge asks the service about, at every request."""
 
@@ -95,6 +99,10 @@ class Edge:
                 await self.app(scope, receive, request.send)
             else:
                 await self._special(request, receive, began)
+        except asyncio.CancelledError:
+            if service.draining and not request.status:
+                await request.answer(_CUT)
+            raise
         except Exception as exc:  # noqa: BLE001 - the edge: nobody above can answer it
             await request.unexpected(exc)
         finally:

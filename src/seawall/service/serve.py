@@ -197,7 +197,7 @@ class _Serving:
             self._signalled.clear()
             await self._or_second_signal(window)
         left = max(0.1, settings.drain - (SYSTEM.now() - began))
-        self._server.leave(left)
+        self._server.leave(left, shared=settings.listen_fd is not None)
         await self._or_second_signal(left + _CLOSING)
         self._server.force_exit = True
 

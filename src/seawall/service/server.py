@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
@@ -17,6 +17,13 @@ _TICK = 1.0  # seconds
 # How often we look whether the last request has ended.
 _LOOK = 0.005  # seconds
 
+# A client that has just connected sends its request within a round trip; one that was told to
+# close sends nothing more. Between processes of one cluster this is a hundred round trips.
+LINGER = 0.2  # seconds
+
+# As many as a kernel queues by default (net.core.somaxconn).
+_MOST = 4096
+
 log = logging.getLogger("seawall.service")
 
 
@@ -27,10 +34,17 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.up = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._within = 0.0
+        self._linger = 0.0
+        self._shared = False
 
-    def leave(self, within: float) -> None:
-        """Close the listener; give requests under way `within` seconds."""
-        self.config.timeout_graceful_shutdown = within  # type: ignore[assignment]  # any number does
+    def leave(self, within: float, *, linger: float = LINGER, shared: bool = False) -> None:
+        """Stop accepting; give requests under way `within` seconds, and connections that are
+        idle, or have just been made, `linger` seconds to send one more.
+
+        A `shared` listener is also held by somebody else, who will accept what waits in it.
+        """
+        self._within, self._linger, self._shared = within, linger, shared
         self.should_exit = True
         self._leaving.set()
 
@@ -44,17 +58,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listener, let requests under way end, cancel what is left, end the lifespan."""
-        for server in self.servers:
-            server.close()
-        for listener in sockets or ():
-            listener.close()
+        await self._stop_accepting(sockets or [])
         state = self.server_state
+        await self._until(lambda: not state.connections and not state.tasks, self._linger)
         for connection in list(state.connections):
             connection.shutdown()  # idle ones close now, busy ones after their answer
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
-                while (state.connections or state.tasks) and not self.force_exit:
-                    await SYSTEM.sleep(_LOOK)
+        await self._until(lambda: not state.connections and not state.tasks, self._within)
         if state.tasks:
             log.warning("%d requests did not end in time and are cancelled", len(state.tasks))
             for task in list(state.tasks):
@@ -62,8 +71,45 @@ class Server(uvicorn.Server):
         if not self.force_exit:
             await self.lifespan.shutdown()
 
+    async def _stop_accepting(self, listeners: list[socket.socket]) -> None:
+        """Close the listeners, but first take what waits in them: closing resets those."""
+        loop = asyncio.get_running_loop()
+        waiting = [] if self._shared else [c for listener in listeners for c in _queue(listener)]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        for connection in waiting:
+            try:
+                await loop.connect_accepted_socket(self._protocol, connection)
+            except OSError:  # its client has left meanwhile
+                connection.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    async def _until(self, done: Callable[[], bool], within: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not done() and not self.force_exit:
+                    await SYSTEM.sleep(_LOOK)
+
     async def main_loop(self) -> None:
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK):
                     await self._leaving.wait()
+
+
+def _queue(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait to be accepted."""
+    found: list[socket.socket] = []
+    with suppress(OSError):
+        while len(found) < _MOST:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            found.append(connection)
+    return found

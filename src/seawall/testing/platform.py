@@ -259,6 +259,6 @@ class _Server:
             await self.task
 
     async def stop(self) -> None:
-        self._server.leave(5.0)
+        self._server.leave(5.0, linger=0.0)
         assert self.task is not None
         await self.task
