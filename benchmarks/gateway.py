@@ -2,7 +2,8 @@
 
 Each proxy is one worker on core 0; the upstream (nginx) and wrk are on core 1. Rounds are
 interleaved, figures are medians. `cpu_us` is the CPU time of the proxy's process per request, the
-sturdiest figure on a machine that others use too. nginx writes a JSON access log as we do.
+sturdiest figure on a machine that others use too; `cpu_of_nginx` is nginx' over it, what
+`of_nginx` would be on a quiet machine. nginx writes a JSON access log as we do.
 
     python -m benchmarks.gateway [seconds of a round] [rounds]
 """
@@ -35,6 +36,7 @@ COLUMNS = (
     "p99_ms",
     "rss_mb",
     "of_nginx",
+    "cpu_of_nginx",
     "errors",
 )
 
@@ -106,15 +108,15 @@ def measure(proxy: Proxy, load: str, seconds: int) -> dict[str, float]:
     return {
         "requests_per_s": float(_find(r"Requests/sec:\s+([\d.]+)", out)),
         "cpu_us": cpu / max(requests, 1) * 1e6,
-        "p50_ms": _milliseconds(_find(r"50%\s+(\S+)", out)),
-        "p99_ms": _milliseconds(_find(r"99%\s+(\S+)", out)),
+        "p50_ms": _milliseconds(_find(r"^ +50% +(\S+)", out)),
+        "p99_ms": _milliseconds(_find(r"^ +99% +(\S+)", out)),
         "rss_mb": proxy.rss(),
         "errors": float(errors),
     }
 
 
 def _find(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
+    found = re.search(pattern, text, re.MULTILINE)
     if found is None:
         raise RuntimeError(f"wrk said something else:\n{text}")
     return found[1]
@@ -166,9 +168,11 @@ def _rows(proxies: list[Proxy], seconds: int, rounds: int) -> list[Row]:
             for proxy in proxies:
                 taken[proxy.subject].append(measure(proxy, load, seconds))
         reference = statistics.median(one["requests_per_s"] for one in taken["nginx"])
+        nginx_cpu = statistics.median(one["cpu_us"] for one in taken["nginx"])
         for subject, figures in taken.items():
             medians = {key: statistics.median(one[key] for one in figures) for key in figures[0]}
             medians["of_nginx"] = medians["requests_per_s"] / reference
+            medians["cpu_of_nginx"] = nginx_cpu / medians["cpu_us"]
             rows.append({"subject": subject, "load": load, "connections": CONNECTIONS, **medians})
     return rows
 

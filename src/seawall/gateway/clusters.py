@@ -94,13 +94,13 @@ class Cluster:
         usable = self._usable
         if not usable:
             return None
-        endpoint = self._balancer.pick(usable, load, avoid)
-        if not endpoint.is_full():
+        endpoint = usable[0] if len(usable) == 1 else self._balancer.pick(usable, load, avoid)
+        if endpoint.in_flight < endpoint.limit:
             permit = endpoint.breaker.admit(now)
             if permit is not None:
                 return endpoint, permit
         for other in sorted(self.endpoints, key=load):
-            if other is not endpoint and other not in avoid and not other.is_full():
+            if other is not endpoint and other not in avoid and other.in_flight < other.limit:
                 permit = other.breaker.admit(now)
                 if permit is not None:
                     return other, permit

@@ -126,6 +126,9 @@ class Exchange:
         self.down.arm(self.deadline)
         self._attempt(plan, now)
 
+    def cluster_name(self) -> str:
+        return "" if self.plan is None else self.plan.cluster.service
+
     def _planned(self) -> Plan:
         plan = self.plan
         assert plan is not None
@@ -440,13 +443,12 @@ class Exchange:
         now = self._proxy.now()
         self.status = answer.status
         self.flag = answer.flag
-        plan = self.plan
         keep = self.head.keep_alive and not self._proxy.draining and not answer.close
         keep = keep and self.down.can_continue()
         self.down.write(
             render(
                 answer,
-                service="" if plan is None else plan.cluster.service,
+                service=self.cluster_name(),
                 request_id=self.request_id,
                 head_only=self.head.method == b"HEAD",
                 close=not keep,

@@ -12,7 +12,7 @@ from seawall.gateway.answers import Answer, Flag
 from seawall.gateway.proxy import Proxy
 from seawall.gateway.routes import rewritten
 from seawall.identity.claims import Claims
-from seawall.resilience.deadline import ALLOWANCE, Deadline
+from seawall.resilience.deadline import ALLOWANCE, MAX_REMAINING, Deadline
 from seawall.wire import headers
 from seawall.wire.http1 import CHUNKED, ResponseHead
 from seawall.wire.trace import TraceContext
@@ -72,21 +72,27 @@ def request_bytes(exchange: "Exchange", now: float) -> bytes:
     if plan is not None and plan.rewrites:
         path = rewritten(plan.route, path)
     remaining = exchange.deadline - now - ALLOWANCE
+    if not 0 < remaining < MAX_REMAINING:
+        remaining = 0.0 if remaining <= 0 else MAX_REMAINING
     ours = (
         f"x-request-id: {exchange.request_id}\r\n"
         f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}{exchange.trace_tail}"
-        f"x-deadline-ms: {max(0, int(min(remaining, 3600.0) * 1000))}\r\n"
+        f"x-deadline-ms: {int(remaining * 1000)}\r\n"
     ).encode()
-    lines = [b"%b %b%b HTTP/1.1" % (head.method, path, head.query)]
-    lines += head.lines
-    if down.trusted:
-        lines.append(_forwarded(exchange))
-    else:
-        lines.append(down.forwarded)
-    if exchange.identity or head.body == CHUNKED or head.upgrade or not head.authority:
+    if exchange.identity or head.body == CHUNKED or head.upgrade:
         ours += _more(exchange)
-    lines.append(b"x-forwarded-host: %b\r\n%b\r\n" % (head.authority, ours))
-    return b"\r\n".join(lines)
+    if not head.authority:  # HTTP/1.0 knows no Host, the service's server insists on one
+        head.authority = exchange.cluster_name().encode()
+        head.lines.append(b"host: " + head.authority)
+    return b"%b %b%b HTTP/1.1\r\n%b\r\n%b\r\nx-forwarded-host: %b\r\n%b\r\n" % (
+        head.method,
+        path,
+        head.query,
+        b"\r\n".join(head.lines),
+        _forwarded(exchange) if down.trusted else down.forwarded,
+        head.authority,
+        ours,
+    )
 
 
 def _more(exchange: "Exchange") -> bytes:
@@ -97,9 +103,6 @@ def _more(exchange: "Exchange") -> bytes:
         more += b"transfer-encoding: chunked\r\n"
     if upgrade := exchange.upgrade():
         more += b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade
-    if not head.authority:  # HTTP/1.0 knows no Host, the service's server insists on one
-        plan = exchange.plan
-        more += b"host: %b\r\n" % (b"" if plan is None else plan.cluster.service.encode())
     return more
 
 

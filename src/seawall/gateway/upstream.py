@@ -45,7 +45,6 @@ class Endpoint:
     """One instance as this gateway sees it, and its connections."""
 
     __slots__ = (
-        "_config",
         "_dialer",
         "breaker",
         "connections",
@@ -53,6 +52,7 @@ class Endpoint:
         "in_flight",
         "instance",
         "key",
+        "limit",
         "log_name",
         "requests",
         "retired",
@@ -61,8 +61,8 @@ class Endpoint:
     )
 
     def __init__(self, instance: Instance, config: Upstreams, dialer: "Dialer") -> None:
-        self._config: Upstreams = config
         self._dialer: Dialer = dialer
+        self.limit: int = config.max_connections
         self.instance: Instance = instance
         self.key: str = f"{instance.service}/{instance.instance_id}/{instance.incarnation}"
         self.log_name: str = instance.instance_id
@@ -74,9 +74,6 @@ class Endpoint:
         self.requests: int = 0  # ever sent
         self.suspect: bool = False  # failed since it last succeeded
         self.retired: bool = False  # not in the view any more
-
-    def is_full(self) -> bool:
-        return self.in_flight >= self._config.max_connections
 
     def take(self) -> "Upstream | None":
         """An open connection, or None: then `dial` one."""

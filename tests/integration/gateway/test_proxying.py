@@ -114,6 +114,16 @@ async def test_old_clients_get_no_chunks_and_no_interim_answers() -> None:
         assert reply.field("connection") == "close"
 
 
+async def test_an_old_client_need_not_say_whom_it_asks() -> None:
+    async with rig(Service()) as shop:
+        reply = await shop.ask(b"GET / HTTP/1.0\r\n\r\n")
+        assert (reply.status, reply.body) == (200, b"ok")
+        received = shop.services[0].received[0]
+        assert received.line == b"GET / HTTP/1.1"
+        assert received.fields("host") == ["shop"]
+        assert received.fields("x-forwarded-host") == ["shop"]
+
+
 async def test_an_answer_that_ends_with_its_connection_becomes_chunked() -> None:
     answer = b"HTTP/1.1 200 OK\r\n\r\nhello"
     async with rig(Service(saying(answer, close=True))) as shop:
