@@ -1,7 +1,8 @@
 """What the documents show is run: every `python` and `sh` block of README.md and docs/.
 
-A block marked `python extract` is a piece of something longer, and only compiled. A block `sh`
-runs in a copy of nothing: an empty folder, with this checkout's commands on PATH.
+A `python` block runs as a script of its own; one marked `python extract` is a piece of something
+longer, and only compiled. The `sh` blocks of a page run in their order, in a folder that begins
+empty, where blocks marked `file=NAME` are written as the page comes to them.
 """
 
 import os
@@ -15,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+_FILE = re.compile(r"file=(\S+)")
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -58,10 +60,14 @@ def test_extract_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.info == "sh"], ids=str)
-def test_shell_runs(block: Block, tmp_path: Path) -> None:
-    _run(["sh", "-eu", "-c", block.text], tmp_path)
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("page", sorted({b.file for b in BLOCKS if b.info == "sh"}))
+def test_story_runs(page: str, tmp_path: Path) -> None:
+    for block in (b for b in BLOCKS if b.file == page):
+        if name := _FILE.search(block.info):
+            (tmp_path / name[1]).write_text(block.text)
+        elif block.info == "sh":
+            _run(["sh", "-eu", "-c", block.text], tmp_path)
 
 
 def _run(command: list[str], folder: Path) -> None:
