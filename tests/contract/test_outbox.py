@@ -174,6 +174,37 @@ async def test_batches_are_bounded(engine: AsyncEngine, transport: Broken) -> No
     assert [len(batch) for batch in transport.batches] == [10, 10, 5]
 
 
+async def test_what_one_process_commits_leaves_in_bounded_batches_and_order(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    async with Relay(engine, transport, config=RelayConfig(batch=10, sweep=60)) as relay:
+        await write(engine, *(message(n, f"k{n % 2}" if n % 3 else None) for n in range(60)))
+        await eventually(lambda: relay.sent == 60)
+    assert max(len(batch) for batch in transport.batches) <= 10
+    sent = [int(name) for batch in transport.batches for name in batch]
+    assert sorted(sent) == list(range(60))
+    for key in (0, 1):
+        ordered = [n for n in sent if n % 3 and n % 2 == key]
+        assert ordered == sorted(ordered)
+
+
+async def test_commits_while_the_broker_is_away_are_sent_once_when_it_is_back(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    transport.away = True
+    facts: list[object] = []
+    config = RelayConfig(batch=3, backoff=0.2, sweep=0.2)
+    async with Relay(engine, transport, config=config, observer=facts.append) as relay:
+        for n in range(20):
+            await write(engine, message(n))
+        await eventually(lambda: any(isinstance(fact, RelayStalled) for fact in facts))
+        transport.away = False
+        await eventually(lambda: relay.sent == 20, within=10)
+    sent = [name for batch in transport.batches for name in batch]
+    assert sorted(sent, key=int) == [str(n) for n in range(20)]
+    assert await rows(engine) == 0
+
+
 async def test_a_key_keeps_its_order_with_several_relays(
     engine: AsyncEngine, transport: Broken
 ) -> None:

@@ -333,7 +333,10 @@ class Relay:
             except (NotSent, OutcomeUnknown) as error:
                 delay = self._rng.uniform(ceiling / 2, ceiling)
                 ceiling = min(self._config.backoff, ceiling * 2)
-                self._look = True  # what was handed over is in the table, claimable again
+                # What was handed over is in the table, and claimable again: letting go of a batch
+                # lets go of all that is ours, or it will when its claim has run out.
+                self._handed.clear()
+                self._look = True
                 self._observer(RelayStalled(str(error), delay))
                 if not stopping:
                     await self._pause(self._stopping, delay)
@@ -346,7 +349,8 @@ class Relay:
         """
         while self._handed or self._look or self._clock.wall() >= self._next_look:
             if self._handed:
-                handed, self._handed = self._handed, []
+                size = self._config.batch
+                handed, self._handed = self._handed[:size], self._handed[size:]
                 with _database_errors():
                     await self._publish(handed)
                 continue
