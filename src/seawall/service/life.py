@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from random import Random
@@ -21,8 +21,9 @@ import psutil
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
-from seawall.errors import SeawallError
+from seawall.errors import SeawallError, Unavailable
 from seawall.facts import Observer
+from seawall.messaging import inbox
 from seawall.messaging.base import Message, Transport
 from seawall.messaging.connect import open_transport
 from seawall.messaging.consumer import Consumer
@@ -32,6 +33,7 @@ from seawall.registry.connect import open_registry
 from seawall.registry.heartbeat import Heartbeat
 from seawall.registry.watcher import Watcher
 from seawall.resilience.backoff import full_jitter
+from seawall.service import routes
 from seawall.service.client import Client
 from seawall.service.database import Database
 from seawall.service.handlers import Declared, MessageHandler
@@ -49,6 +51,9 @@ _LOOK_FOR = 30.0  # seconds
 
 # Parts of stopping that talk to servers which may be gone.
 _LAST_WORDS = 2.0  # seconds
+
+# Deleting is cheap where there is little, and what is old enough to go is a day old.
+_FORGET_EVERY = 3600.0  # seconds
 
 # Waits before background work that failed runs again.
 _AGAIN_BASE, _AGAIN_CAP = 0.5, 30.0  # seconds
@@ -133,14 +138,27 @@ class Life:
             await declared.database.open(settings.database_url)
             self._stack.push_async_callback(declared.database.close)
         self.transport = open_transport(settings.messages_url, observer=self._observer)
-        await self.transport.open()
         self._stack.push_async_callback(self.transport.aclose)
+        try:
+            await self.transport.open()
+        except Unavailable as away:
+            # Requests can be served and outbox rows written meanwhile; a service that waits
+            # here, or dies, makes one server's outage everybody's.
+            log.warning("%s starts without its broker: %s", self._name, away)
+            self._tasks.start(self._open_later(self.transport), name="open the transport")
         self.publisher = Publisher(self.transport, observer=self._observer)
         self._stack.push_async_callback(_within, self.publisher.aclose)
         for sessions in declared.sessions:
             sessions.open(settings.sessions_url or settings.messages_url)
             self._stack.push_async_callback(sessions.close)
         await self._watch()
+
+    async def _open_later(self, transport: Transport) -> None:
+        for wait in full_jitter(_AGAIN_BASE, _AGAIN_CAP, Random()):
+            await self._clock.sleep(wait)
+            with suppress(Unavailable):
+                await transport.open()
+                return
 
     async def _watch(self) -> None:
         if not self._declared.clients:
@@ -161,6 +179,8 @@ class Life:
                 database.engine, self.transport, turn=database.turn, observer=self._observer
             )
             await self._stack.enter_async_context(relay)
+            keeping = self._persistently(self._forget_old)
+            self._background.start(keeping, name="forget what is old")
         for declared, handler in handlers:
             consumer = Consumer(
                 self.transport,
@@ -174,6 +194,16 @@ class Life:
             self._consumers.append(consumer)
         for work in self._declared.background:
             self._background.start(self._persistently(work), name=f"background {_named(work)}")
+
+    async def _forget_old(self) -> None:
+        """Delete what inbox and idempotent routes need not remember any more, now and then."""
+        database = self._declared.database
+        assert database is not None
+        rng = Random()
+        while True:
+            await self._clock.sleep(_FORGET_EVERY * rng.uniform(0.5, 1.5))
+            await inbox.forget(database.engine)
+            await routes.forget(database)
 
     async def _publish(self, topic: str, message: Message) -> None:
         assert self.publisher is not None
@@ -269,12 +299,17 @@ class Life:
         await self._stack.aclose()
         log.info("%s has stopped", self._name)
 
-    def snapshot(self) -> Mapping[str, str]:
-        return {
-            "instance": self.instance_id,
-            "incarnation": self.incarnation,
-            "state": self.state.value,
-        }
+    @property
+    def loop_lag(self) -> float:
+        """Seconds the event loop answered late, at the last heartbeat."""
+        return 0.0 if self._heartbeat is None else self._heartbeat.snapshot().loop_lag
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since the registry was read; 0 if nobody here asks it."""
+        if self.watcher is None:
+            return 0.0
+        return max(0.0, self._clock.now() - self.watcher.view.read_at)
 
     def __repr__(self) -> str:
         return f"<Life of {self.instance_id} {self.state}, {len(self._consumers)} consumers>"

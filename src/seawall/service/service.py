@@ -108,11 +108,22 @@ class Service(FastAPI):
         self.router.route_class = Route
         answers.install(self)
         self._edge = Edge(super().__call__, self, Probes(self).by_path, self.metrics.served)
-        self.metrics.readings(
-            "http_server_active_requests",
-            "HTTP requests under way",
-            ("service",),
-            lambda: [((name,), float(self.in_flight))],
+        self._read_gauges()
+
+    def _read_gauges(self) -> None:
+        def gauge(name: str, help_text: str, read: Callable[[], float]) -> None:
+            self.metrics.readings(name, help_text, ("service",), lambda: [((self.name,), read())])
+
+        gauge("http_server_active_requests", "HTTP requests under way", lambda: self.in_flight)
+        gauge(
+            "seawall_event_loop_lag_seconds",
+            "How late the event loop answered, at the last heartbeat",
+            lambda: self.life.loop_lag if self.life else 0.0,
+        )
+        gauge(
+            "seawall_registry_staleness_seconds",
+            "Since the registry was read; 0 where nobody asks it",
+            lambda: self.life.staleness if self.life else 0.0,
         )
 
     # declaring

@@ -332,6 +332,14 @@ async def test_a_killed_replica_costs_no_request_that_may_be_repeated(
         await registry.aclose()
 
 
+async def _all_handled(http: httpx2.AsyncClient, url: str, accepted: list[int]) -> None:
+    async def all_handled() -> bool:
+        rows: list[int] = (await http.get(f"{url}/rows")).json()
+        return rows == accepted
+
+    await eventually_async(all_handled, within=15.0)
+
+
 async def test_a_broker_that_is_killed_under_load_loses_nothing(
     tmp_path: Path, http: httpx2.AsyncClient
 ) -> None:
@@ -349,15 +357,35 @@ async def test_a_broker_that_is_killed_under_load_loses_nothing(
             answer = await http.post(f"{process.url}/orders/{n}")
             assert answer.status_code == 200  # orders are taken whoever else is down
             accepted.append(n)
-
-        async def all_handled() -> bool:
-            rows: list[int] = (await http.get(f"{process.url}/rows")).json()
-            return rows == accepted
-
-        await eventually_async(all_handled, within=15.0)
+        await _all_handled(http, process.url, accepted)
         assert (await http.get(f"{process.url}/readyz")).status_code == 200
         process.signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait) == 0
     finally:
         process.kill()
+        await asyncio.to_thread(broker.stop)
+
+
+async def test_it_starts_without_broker_and_registry_and_makes_good(
+    tmp_path: Path, http: httpx2.AsyncClient
+) -> None:
+    broker = await asyncio.to_thread(servers.valkey)
+    await asyncio.to_thread(broker.kill)
+    env = {"SEAWALL_MESSAGES__URL": broker.url, "SEAWALL_REGISTRY__URL": broker.url}
+    process = ServiceProcess(tmp_path, SOURCE, env)
+    registry = open_registry(broker.url)
+    try:
+        await asyncio.to_thread(process.start)
+        assert (await http.get(f"{process.url}/readyz")).status_code == 200
+        assert (await http.post(f"{process.url}/orders/1")).status_code == 200
+        await asyncio.to_thread(broker.start)
+        await _all_handled(http, process.url, [1])
+
+        async def registered() -> bool:
+            return [i.service for i in await registry.read()] == ["orders"]
+
+        await eventually_async(registered, within=15.0)
+    finally:
+        process.kill()
+        await registry.aclose()
         await asyncio.to_thread(broker.stop)
