@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.report import Row, machine, table, versions, write
 
-ROUNDS = 2
+ROUNDS = 5
 SECONDS = 2
 CONNECTIONS = 64
 
