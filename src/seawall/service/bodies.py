@@ -48,7 +48,7 @@ class CheckedBody:
     __slots__ = ("_chunks", "_declared", "_json", "_limit", "_receive", "_received", "_scope")
 
     def __init__(
-        self, receive: Receive, scope: Scope, declared: bytes | None, limit: int, *, json: bool
+        self, receive: Receive, scope: Scope, declared: bytes | None, limit: int, json: bool
     ) -> None:
         self._receive = receive
         self._scope = scope

@@ -40,7 +40,7 @@ _READ = frozenset(
         b"content-type",
     }
 )
-_SPECIAL = frozenset({_DEADLINE, _LENGTH, _CHUNKED})
+_TOLD = frozenset({_DEADLINE, _IDEMPOTENCY, b"x-identity-subject"})
 _PROBED = frozenset({"GET", "HEAD"})
 _IDENTITY = (b"x-identity-subject", b"x-identity-scopes", b"x-identity-issuer")
 
@@ -94,11 +94,14 @@ class Edge:
         found = _find(scope)
         request = _Request(service, scope, found, send)
         try:
-            if _SPECIAL.isdisjoint(found) and service.in_flight <= service.max_in_flight:
+            if _LENGTH in found or _CHUNKED in found:
+                is_json = b"json" in found.get(b"content-type", b"")
+                receive = CheckedBody(receive, scope, found.get(_LENGTH), service.max_body, is_json)
+            if _DEADLINE not in found and service.in_flight <= service.max_in_flight:
                 request.enter(None)
                 await self.app(scope, receive, request.send)
             else:
-                await self._special(request, receive, began)
+                await self._bounded(request, receive, began)
         except asyncio.CancelledError:
             if service.draining and not request.status:
                 await request.answer(_CUT)
@@ -109,8 +112,8 @@ class Edge:
             service.in_flight -= 1
             self._served(method, _route(scope), request.status, SYSTEM.now() - began)
 
-    async def _special(self, request: "_Request", receive: Receive, now: float) -> None:
-        """A request with a body, a deadline, or more than we can take."""
+    async def _bounded(self, request: "_Request", receive: Receive, now: float) -> None:
+        """A request that has a deadline, or is one more than we can take."""
         found = request.found
         deadline = None
         if _DEADLINE in found:
@@ -121,14 +124,6 @@ class Edge:
             await request.answer(refusal)
             return
         scope = request.scope
-        if _LENGTH in found or _CHUNKED in found:
-            receive = CheckedBody(
-                receive,
-                scope,
-                found.get(_LENGTH),
-                self.service.max_body,
-                json=b"json" in found.get(b"content-type", b""),
-            )
         if deadline is not None and scope["method"] in _READS:
             await self._within(deadline.remaining(now), request, receive)
         else:
@@ -198,7 +193,7 @@ class _Request:
         else:
             request_id = trace.new_id or trace.context.trace_id
             self._id = request_id.encode()
-        if not found:
+        if _TOLD.isdisjoint(found):
             context.enter(context.Context(request_id))
             return
         key = found.get(_IDEMPOTENCY)
