@@ -130,7 +130,8 @@ async def raw(role: str, url: str, topic: str, count: int) -> dict[str, float]:
         else:
             await client.xgroup_create(topic, GROUP, "0")
         while not counter.done.is_set():
-            reply = await client.xreadgroup(GROUP, "me", {topic: ">"}, count=256, block=1000)
+            # redis-py's types allow for both versions of the protocol; ours is the older.
+            reply: Any = await client.xreadgroup(GROUP, "me", {topic: ">"}, count=256, block=1000)
             for _, entries in reply:
                 for _, fields in entries:
                     counter(fields[b"data"])

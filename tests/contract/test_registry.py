@@ -200,11 +200,10 @@ async def test_a_renewal_sweeps_the_leases_of_others(registry: Registry) -> None
     for name in ("a", "b", "c"):
         await registry.renew(instance(name), ttl=30)
     await registry.renew(instance("short"), ttl=0.05)
-    async with registry.changes() as changes:
-        async with running(anext(changes)) as gone:
-            while not gone.done():
-                await registry.renew(instance("a"), ttl=30)
-                await SYSTEM.sleep(0.02)
+    async with registry.changes() as changes, running(anext(changes)) as gone:
+        while not gone.done():
+            await registry.renew(instance("a"), ttl=30)
+            await SYSTEM.sleep(0.02)
     assert (gone.result().instance_id, gone.result().state) == ("short", InstanceState.GONE)
 
 
