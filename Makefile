@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both set up what they need; a second run is fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format lock states clean
+.PHONY: help setup demo up order down test check format lock states clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -16,7 +16,15 @@ demo: setup ## run the shop under load while its processes are killed; check the
 	@PYTHONPATH=examples $(BIN)/python -m shop.demo
 
 up: setup ## start the shop and leave it running
-	@$(BIN)/seawall --project examples/shop up
+	@$(BIN)/seawall --project examples/shop up --wait
+	@echo
+	@echo "Three things to try (make down stops the shop):"
+	@echo "  make order                                    place an order, watch it complete, see the mail"
+	@echo "  $(BIN)/seawall --project examples/shop ps        what runs; kill -9 any PID of it, and look again"
+	@echo "  $(BIN)/seawall --project examples/shop scale orders=3"
+
+order: setup ## place one order in the running shop
+	@PYTHONPATH=examples $(BIN)/python -m shop.demo.order
 
 down: setup ## stop the shop
 	@$(BIN)/seawall --project examples/shop down

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -167,11 +168,18 @@ def get(address: tuple[str, int], path: str) -> Any:
     return call(address, "GET", path)
 
 
-def call(address: tuple[str, int], method: str, path: str, body: object = None) -> Any:
+def call(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     connection = HTTPConnection(*address, timeout=30)
     try:
         content = None if body is None else json.dumps(body)
-        connection.request(method, path, content, {"content-type": "application/json"})
+        kind = {} if body is None else {"content-type": "application/json"}
+        connection.request(method, path, content, {**kind, **headers})
         answer = connection.getresponse()
         text = answer.read()
         if answer.status >= 300:
