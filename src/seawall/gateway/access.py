@@ -1,13 +1,15 @@
 """The access log: one JSON object a line, one line a request.
 
 Lines are gathered and written by count and by time in the event loop (a thread of its own doubled
-the 99th percentile). The file is opened so that writing never waits: what a reader does not take
-is dropped and counted, since a log must not stop what it logs.
+the 99th percentile). Writing never waits: what a reader does not take is dropped and counted,
+since a log must not stop what it logs.
 """
 
 import os
+import select
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 # Lines that are written at once. About 80 KB, below which each write costs more per line.
@@ -84,23 +86,48 @@ def opened(target: str) -> tuple[Callable[[bytes], int], Callable[[], None]]:
 
     A file that was moved away is not noticed: rotate by copying, or restart.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK
     if target == "-":
-        try:
-            # A description of our own: O_NONBLOCK on the inherited one would hold for all
-            # processes that share it.
-            descriptor = os.open("/dev/stdout", flags)
-        except OSError:
-            descriptor = os.dup(1)
-    else:
-        descriptor = os.open(target, flags | os.O_CREAT, 0o640)
+        return _standard_output()
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CREAT
+    descriptor = os.open(target, flags, 0o640)
+    return partial(_write, descriptor), partial(os.close, descriptor)
+
+
+def _standard_output() -> tuple[Callable[[bytes], int], Callable[[], None]]:
+    """The inherited descriptor, left as it is: O_NONBLOCK would hold for all processes that share
+    it, and with a description of our own their lines and ours would overwrite each other."""
+    try:
+        descriptor = os.dup(1)
+    except OSError:  # we were started without one
+        return len, lambda: None
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLOUT)
 
     def write(data: bytes) -> int:
-        try:
-            return os.write(descriptor, data)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            return len(data)  # the reader is gone, or the disk is full: nothing to wait for
+        taken = 0
+        while taken < len(data) and waiting.poll(0):
+            step = _write(descriptor, _piece(data, taken))
+            if not step:
+                break
+            taken += step
+        return taken
 
-    return write, lambda: os.close(descriptor)
+    return write, partial(os.close, descriptor)
+
+
+def _piece(data: bytes, start: int) -> bytes:
+    """Whole lines from `start` that a pipe which is ready at all takes without waiting, and which
+    no other writer's line can part (POSIX: PIPE_BUF). A line that is longer is cut."""
+    end = start + select.PIPE_BUF
+    if end < len(data):
+        end = data.rfind(b"\n", start, end) + 1 or end
+    return data[start:end]
+
+
+def _write(descriptor: int, data: bytes) -> int:
+    try:
+        return os.write(descriptor, data)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return len(data)  # the reader is gone, or the disk is full: nothing to wait for

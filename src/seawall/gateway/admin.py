@@ -7,7 +7,7 @@
     /upstreams  services, their instances, breakers and connections
 
 It answers one request a connection, and only reads. It is for operators and probes: bind it where
-clients of the gateway cannot reach it.
+clients of the gateway cannot reach it, or to a Unix socket.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from seawall.clock import SYSTEM, Clock
@@ -40,7 +41,7 @@ def livez(gateway: Gateway, now: float) -> tuple[int, str, str]:
 def readyz(gateway: Gateway, now: float) -> tuple[int, str, str]:
     if gateway.is_ready:
         return 200, "text/plain", "ready\n"
-    why = "draining" if gateway.proxy.draining else "the registry has not been read yet"
+    why = "draining" if gateway.proxy.draining else "not all that it needs to know was read yet"
     return 503, "text/plain", why + "\n"
 
 
@@ -149,9 +150,13 @@ PAGES: dict[bytes, Page] = {
 
 @asynccontextmanager
 async def admin(
-    gateway: Gateway, address: Address, *, clock: Clock = SYSTEM
+    gateway: Gateway, where: Address | Path, *, clock: Clock = SYSTEM
 ) -> AsyncIterator[Address]:
-    """Answer on `address` while the block is open. Raises `OSError` if it cannot be bound."""
+    """Answer at an address, or on a Unix socket, while the block is open.
+
+    A Unix socket is left behind, and replaced by who answers there next. Raises `OSError` if it
+    cannot be bound.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -164,10 +169,13 @@ async def admin(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, address.host, address.port)
+    if isinstance(where, Path):
+        server = await asyncio.start_unix_server(answer, where)
+    else:
+        server = await asyncio.start_server(answer, where.host, where.port)
     try:
         name = server.sockets[0].getsockname()
-        yield Address(str(name[0]), int(name[1]))
+        yield Address(str(name[0]), int(name[1])) if isinstance(name, tuple) else Address(name, 0)
     finally:
         server.close()
 

@@ -177,7 +177,8 @@ class Gateway:
         while True:
             await clock.sleep(TICK)
             now = clock.now()
-            proxy.wheel.turn(now)
+            for timed in proxy.wheel.turn(now):
+                timed.expire(now)
             self.clusters.turn(now)
             proxy.log.stamp.settle(now, clock.wall())
             proxy.log.flush()

@@ -5,13 +5,14 @@ an assignment: it is found in its old slot and put into the new one. Only a dead
 closer is entered anew, which a busy connection does about once a timeout, not once a request.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 NEVER: Final = float("inf")
 
 
 class Timed:
-    """Something with a deadline: when it has passed, `expire` is called, and may set another."""
+    """Something with a deadline."""
 
     __slots__ = ("deadline", "slot")
 
@@ -20,11 +21,11 @@ class Timed:
         self.slot: int = -1  # where it stands in the wheel; -1 = nowhere
 
     def expire(self, now: float) -> None:
-        raise NotImplementedError
+        """The deadline has passed; another may be set."""
 
 
 class Wheel:
-    """Calls `expire` of what is due, up to `tick` seconds late, when `turn` is called."""
+    """Says what is due, up to `tick` seconds late, whenever it is turned."""
 
     __slots__ = ("_at", "_slots", "tick")
 
@@ -42,8 +43,9 @@ class Wheel:
         if timed.slot < 0 or slot < timed.slot:
             self._enter(timed, slot)
 
-    def turn(self, now: float) -> None:
-        """Expire what is due at `now`."""
+    def turn(self, now: float) -> Iterator[Timed]:
+        """What is due at `now`, one after another, so that what expires may still save another.
+        None of it has a deadline any more; go on to the end, or the rest is forgotten."""
         until = int(now / self.tick)
         if until - self._at > len(self._slots):  # a long pause: look at what there is
             due = sorted(slot for slot in self._slots if slot <= until)
@@ -57,7 +59,7 @@ class Wheel:
                 timed.slot = -1
                 if timed.deadline <= now:
                     timed.deadline = NEVER
-                    timed.expire(now)
+                    yield timed
                 if timed.slot < 0 and timed.deadline != NEVER:
                     self._enter(timed, int(timed.deadline / self.tick) + 1)
 

@@ -84,6 +84,7 @@ class RemoteKeys:
         self._keys: LocalKeys | None = None
         self._document = b""
         self._wanted = asyncio.Event()
+        self._first = asyncio.Event()
         self._tasks = Tasks()
         self.version = 0
 
@@ -99,6 +100,10 @@ class RemoteKeys:
         except UnknownKey:
             self._wanted.set()
             raise
+
+    async def read_once(self) -> None:
+        """Return as soon as the keys were read for the first time."""
+        await self._first.wait()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -152,6 +157,7 @@ class RemoteKeys:
         if changed:
             self._keys, self._document = keys, document
             self.version += 1
+            self._first.set()
         self._observer(KeysFetched(self._url, len(keys), changed))
         return True
 

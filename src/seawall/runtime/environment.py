@@ -10,7 +10,7 @@ from seawall.topology import Address
 _PER_PROCESS = frozenset(
     {
         *("SEAWALL_INSTANCE_ID", "SEAWALL_INCARNATION", "SEAWALL_LISTEN_FD", "SEAWALL_READY_FD"),
-        *("HOST", "PORT"),
+        *("HOST", "PORT", "SEAWALL_ADMIN"),
     }
 )
 

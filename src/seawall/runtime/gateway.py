@@ -1,7 +1,8 @@
 """The gateway as a process: from the project's spec to a running `Gateway`.
 
 The composition root of the gateway. The supervisor forks it with a listening socket that its
-replicas share; in a container it listens by itself.
+replicas share; in a container it listens by itself. `SEAWALL_ADMIN` says where its admin listener
+is: the path of a Unix socket, or `HOST:PORT`.
 """
 
 import asyncio
@@ -11,11 +12,13 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from seawall.errors import NoInstance, Unavailable
+from seawall.errors import Misconfigured, NoInstance, Unavailable
+from seawall.gateway.admin import admin
 from seawall.gateway.auth import Provider
 from seawall.gateway.config import Edge, GatewayConfig, Limit, LimitBy, Route, Timeouts
 from seawall.gateway.gateway import Gateway
@@ -32,6 +35,10 @@ from seawall.topology import Address, Constraint
 _FETCH_WITHIN = 10.0  # seconds
 
 _API_KEY_HEADER = "x-api-key"
+
+# How long a gateway waits for the keys of issuers before it accepts connections. Their services
+# start beside it and take a second; an issuer that stays away must not keep all others away.
+_KEYS_WITHIN = 5.0  # seconds
 
 
 def run(project: str, profile: str) -> int:
@@ -54,11 +61,17 @@ async def _serve(spec: Spec) -> int:
         registry = open_registry(spec.registry.url or "memory://seawall")
         stack.push_async_callback(registry.aclose)
         watcher = await stack.enter_async_context(Watcher(registry))
+        remote: list[RemoteKeys] = []
         providers = {
-            name: await _provider(auth, spec, watcher, stack)
+            name: await _provider(auth, spec, watcher, stack, remote)
             for name, auth in spec.gateway.auth.items()
         }
         gateway = Gateway(gateway_config(spec.gateway), watcher, providers=providers)
+        where = admin_place(os.environ.get("SEAWALL_ADMIN", ""))
+        if where is not None:
+            await stack.enter_async_context(admin(gateway, where))
+        # Until then connections wait in the listener's queue, or another replica takes them.
+        await keys_read(remote, _KEYS_WITHIN)
         async with gateway.serving(_listener(spec.gateway)):
             _say_ready()
             await stop.wait()
@@ -122,28 +135,55 @@ def _limit(spec: LimitSpec) -> Limit:
     return Limit(rate=spec.rate, burst=spec.burst, by=LimitBy(spec.by))
 
 
+async def keys_read(remote: Sequence[RemoteKeys], within: float) -> bool:
+    """Whether each key set was read once; returns as soon as that is so, or after `within`."""
+    try:
+        async with asyncio.timeout(within):
+            for keys in remote:
+                await keys.read_once()
+    except TimeoutError:
+        return False
+    return True
+
+
+def admin_place(text: str) -> Address | Path | None:
+    """Where the admin listener is: a path, `HOST:PORT`, or nowhere. Raises `Misconfigured`."""
+    if not text or text.startswith("/"):
+        return Path(text) if text else None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise Misconfigured(
+            f"SEAWALL_ADMIN: {text!r} is no path", fix="/run/gateway.sock, or HOST:PORT"
+        )
+    return Address(host.strip("[]"), int(port))
+
+
 async def _provider(
-    auth: AuthSpec, spec: Spec, watcher: Watcher, stack: AsyncExitStack
+    auth: AuthSpec,
+    spec: Spec,
+    watcher: Watcher,
+    stack: AsyncExitStack,
+    remote: list[RemoteKeys],
 ) -> Provider:
+    """One way to know who asks; `remote` gets the keys that it will have to read."""
     if auth.kind == "key":
-        keys = (
+        known = (
             ApiKey(sha256=key.sha256, subject=key.subject, scopes=tuple(key.scopes))
             for key in auth.keys
         )
-        return Provider(ApiKeys(keys), header=_API_KEY_HEADER)
+        return Provider(ApiKeys(known), header=_API_KEY_HEADER)
     rules = TokenRules(
         issuer=auth.issuer, audience=auth.audience, algorithms=frozenset(auth.algorithms)
     )
-    return Provider(TokenVerifier(await _keys(auth, spec, watcher, stack), rules))
-
-
-async def _keys(auth: AuthSpec, spec: Spec, watcher: Watcher, stack: AsyncExitStack) -> Keys:
+    keys: Keys
     if auth.secret is not None:
-        return LocalKeys([key_from_secret(auth.secret)])
-    assert auth.jwks is not None
-    if "://" in auth.jwks or auth.jwks.startswith("service:"):
-        return await stack.enter_async_context(RemoteKeys(auth.jwks, _fetcher(watcher)))
-    return await asyncio.to_thread(keys_from_file, spec.root / auth.jwks)
+        keys = LocalKeys([key_from_secret(auth.secret)])
+    elif "://" in (url := auth.jwks or "") or url.startswith("service:"):
+        keys = fetched = await stack.enter_async_context(RemoteKeys(url, _fetcher(watcher)))
+        remote.append(fetched)
+    else:
+        keys = await asyncio.to_thread(keys_from_file, spec.root / url)
+    return Provider(TokenVerifier(keys, rules))
 
 
 def _fetcher(watcher: Watcher) -> Fetch:

@@ -2,6 +2,7 @@
 
 .seawall/run/admin.sock     the supervisor's admin API
 .seawall/run/valkey.sock    the embedded Valkey
+.seawall/run/gateway-1.sock the admin listener of that gateway
 .seawall/run/*.lock         held while a supervisor, or its processes, live
 .seawall/logs/              one file per instance, and its predecessor
 .seawall/data/              SQLite files of services
@@ -63,6 +64,10 @@ class Layout:
     @property
     def valkey_socket(self) -> Path:
         return self._socket("valkey")
+
+    def gateway_socket(self, instance_id: str) -> Path:
+        """Of a gateway's admin listener."""
+        return self._socket(instance_id)
 
     def database_url(self, service: str) -> str:
         """Where a service keeps its data if its spec names no database."""

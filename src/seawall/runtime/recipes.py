@@ -237,12 +237,15 @@ class GatewayRecipe:
             name=place.instance_id,
             call="seawall.runtime.gateway:run",
             arguments=(str(self._spec.root), self._spec.profile or ""),
-            environment=replica_environment(
-                self._environment,
-                instance_id=place.instance_id,
-                incarnation=incarnation,
-                address=place.address,
-            ),
+            environment={
+                **replica_environment(
+                    self._environment,
+                    instance_id=place.instance_id,
+                    incarnation=incarnation,
+                    address=place.address,
+                ),
+                "SEAWALL_ADMIN": str(self._ground.layout.gateway_socket(place.instance_id)),
+            },
             folder=str(self._spec.root),
             grace=place.grace,
         )

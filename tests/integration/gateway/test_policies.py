@@ -174,6 +174,16 @@ async def test_the_admin_listener_says_what_is() -> None:
         assert (await page("/readyz")).body == b"draining\n"
 
 
+async def test_the_admin_listener_may_be_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sock"
+    for _ in range(2):  # the second finds the socket of the first, as after kill -9
+        async with rig(Service()) as shop, admin(shop.gateway, path):
+            client = Client(*await asyncio.open_unix_connection(path))
+            await client.send(get("/readyz"))
+            assert (await client.reply()).body == b"ready\n"
+            client.close()
+
+
 async def test_the_log_is_one_json_object_a_request(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     async with Service() as service:

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from seawall.clock import SYSTEM
 from seawall.registry.connect import open_registry
 from seawall.registry.watcher import Watcher
+from seawall.runtime.layout import Layout
 from tests.integration.runtime.conftest import Project, gone
 from tests.support.waiting import eventually, eventually_sync
 
@@ -133,11 +136,22 @@ def test_gateways_share_a_port_and_one_may_die(project: Project) -> None:
     assert rows["gateway-1"]["address"] == rows["gateway-2"]["address"]
     called = project.run("call", "gateway", "/who")
     assert called.returncode == 0, called.stderr
+    for name in ("gateway-1", "gateway-2"):
+        assert _is_ready(Layout(project.folder).gateway_socket(name))
 
     os.kill(rows["gateway-1"]["pid"], signal.SIGKILL)
     for _ in range(10):
         assert project.run("call", "gateway", "/who").returncode == 0
     eventually_sync(lambda: project.ready("gateway-1", "gateway-2"))
+    assert _is_ready(Layout(project.folder).gateway_socket("gateway-1"))
+
+
+def _is_ready(admin: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5.0)
+        connection.connect(str(admin))
+        connection.sendall(b"GET /readyz HTTP/1.1\r\nhost: gateway\r\n\r\n")
+        return connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
 def test_kill_9_of_the_supervisor_leaves_no_forked_process(project: Project) -> None:

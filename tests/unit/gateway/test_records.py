@@ -1,11 +1,18 @@
 """The access log, the metrics and the gateway's own answers."""
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
 
 from seawall.gateway import metrics
-from seawall.gateway.access import BATCH, MAX_BACKLOG, AccessLog, Stamp
+from seawall.gateway.access import BATCH, MAX_BACKLOG, AccessLog, Stamp, opened
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.metrics import MAX_SERIES, Metrics
+
+Redirect = Callable[[int], None]
 
 
 def test_lines_are_written_in_batches() -> None:
@@ -53,6 +60,56 @@ def test_a_log_that_is_off_keeps_nothing() -> None:
     log.flush()
     assert not log.is_on
     assert log._lines == []
+
+
+@pytest.fixture
+def stdout() -> Iterator[Redirect]:
+    """Puts a descriptor where standard output is, as whoever starts a process does."""
+    kept = os.dup(1)
+
+    def redirect(descriptor: int) -> None:
+        os.dup2(descriptor, 1)
+
+    yield redirect
+    os.dup2(kept, 1)
+    os.close(kept)
+
+
+def test_lines_follow_those_of_others_in_a_file(stdout: Redirect, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("wb", buffering=0) as file:
+        stdout(file.fileno())
+        write, close = opened("-")
+        for number in range(3):
+            assert write(b"ours %d\n" % number) == 7
+            file.write(b"theirs %d\n" % number)
+        close()
+    assert path.read_bytes() == b"".join(b"ours %d\ntheirs %d\n" % (n, n) for n in range(3))
+
+
+def test_a_pipe_that_nobody_empties_is_not_waited_for(stdout: Redirect) -> None:
+    read, write_end = os.pipe()
+    stdout(write_end)
+    write, close = opened("-")
+    line = b"x" * 99 + b"\n"
+    taken = write(line * 10_000)
+    assert 0 < taken < 1_000_000
+    assert write(line) == 0
+    assert os.get_blocking(write_end), "it is shared with processes that do wait"
+    # Whole lines, so that no other process' line comes between the halves of one.
+    assert os.read(read, 1_000_000) == line * (taken // 100)
+    assert write(line) == len(line)
+    os.close(read)
+    assert write(line) == len(line), "nobody will ever read it: there is nothing to wait for"
+    close()
+    os.close(write_end)
+
+
+def test_a_process_without_standard_output_has_no_log(stdout: Redirect) -> None:
+    os.close(1)
+    write, close = opened("-")
+    assert write(b"x\n") == 2
+    close()
 
 
 def test_a_stamp_is_the_wall_clock_in_rfc_3339() -> None:

@@ -1,16 +1,22 @@
+import asyncio
 import hashlib
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from seawall.errors import Unavailable
+from seawall.concurrency.tasks import Tasks
+from seawall.errors import Misconfigured, Unavailable
 from seawall.gateway.config import LimitBy
 from seawall.identity.api_keys import ApiKeys
+from seawall.identity.remote_keys import RemoteKeys
+from seawall.identity.signing import SigningKey, jwks
 from seawall.registry.memory import MemoryRegistry
 from seawall.registry.watcher import Watcher
-from seawall.runtime.gateway import _fetcher, _provider, gateway_config
+from seawall.runtime.gateway import _fetcher, _provider, admin_place, gateway_config, keys_read
 from seawall.spec import AuthSpec, GatewaySpec, Spec, load_spec
+from seawall.topology import Address
 
 DECLARED = """
 [gateway]
@@ -70,14 +76,20 @@ def test_the_spec_is_told_in_the_gateway_s_words(spec: Spec) -> None:
 async def test_each_kind_of_authentication_has_a_verifier(spec: Spec, unique: str) -> None:
     async with AsyncExitStack() as stack:
         watcher = await stack.enter_async_context(Watcher(MemoryRegistry(unique)))
-        keys = await _provider(spec.gateway.auth["staff"], spec, watcher, stack)
+        waited_for: list[RemoteKeys] = []
+        keys = await _provider(spec.gateway.auth["staff"], spec, watcher, stack, waited_for)
         assert keys.header == "x-api-key"
         assert isinstance(keys.verifier, ApiKeys)
         assert keys.verifier.verify("sw_key", 0.0).subject == "ann"
         shared = AuthSpec(secret="a very secret secret of 32 bytes!", algorithms=["HS256"])
-        assert (await _provider(shared, spec, watcher, stack)).header == "authorization"
+        assert (await _provider(shared, spec, watcher, stack, waited_for)).header == "authorization"
         remote = AuthSpec(jwks="service:users/.well-known/jwks.json")
-        assert (await _provider(remote, spec, watcher, stack)).header == "authorization"
+        assert waited_for == []
+        assert (await _provider(remote, spec, watcher, stack, waited_for)).header == "authorization"
+        assert len(waited_for) == 1
+        # Nobody is called users here: the gateway gives up waiting, and serves all others.
+        assert not await keys_read(waited_for, 0.01)
+        assert await keys_read([], 0.01)
 
 
 async def test_keys_that_cannot_be_fetched_are_unavailable(unique: str) -> None:
@@ -89,3 +101,28 @@ async def test_keys_that_cannot_be_fetched_are_unavailable(unique: str) -> None:
             await fetch("http://127.0.0.1:1/jwks.json")
         with pytest.raises(Unavailable):
             await fetch("nonsense")
+
+
+async def test_a_gateway_waits_until_the_keys_are_read() -> None:
+    asked = asyncio.Event()
+    document = json.dumps(jwks(SigningKey.generate())).encode()
+
+    async def fetch(url: str) -> bytes:
+        await asked.wait()
+        return document
+
+    async with RemoteKeys("http://users/jwks.json", fetch) as keys, Tasks() as tasks:
+        waiting = tasks.start(keys_read([keys], 10.0))
+        assert not await keys_read([keys], 0.01)
+        asked.set()
+        assert await waiting
+        assert len(keys.find(None, "ES256").kid or "") > 0
+
+
+def test_the_admin_listener_has_a_place() -> None:
+    assert admin_place("") is None
+    assert admin_place("/run/gateway.sock") == Path("/run/gateway.sock")
+    assert admin_place("0.0.0.0:9901") == Address("0.0.0.0", 9901)
+    assert admin_place("[::1]:9901") == Address("::1", 9901)
+    with pytest.raises(Misconfigured, match="no path"):
+        admin_place("9901")
