@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both set up what they need; a second run is fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up order down test check format lock states clean
+.PHONY: help setup demo up order down test compile check format lock states clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -32,6 +32,10 @@ down: setup ## stop the shop
 test: setup ## all tests, against real servers
 	@scripts/servers
 	@$(BIN)/pytest
+	@scripts/test_compiled
+
+compile: setup ## the gateway's data path as C extensions; prints the folder for PYTHONPATH
+	@$(BIN)/python hatch_build.py
 
 check: setup ## lint, types, layers
 	@$(BIN)/ruff check .

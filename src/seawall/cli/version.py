@@ -4,7 +4,7 @@ import argparse
 import platform
 
 from seawall.cli.screen import print_json
-from seawall.version import __version__
+from seawall.version import __version__, build
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     python = platform.python_version()
     if getattr(options, "json", False):
-        print_json({"schema": "seawall.version/1", "seawall": __version__, "python": python})
+        print_json(
+            {
+                "schema": "seawall.version/1",
+                "seawall": __version__,
+                "build": build(),
+                "python": python,
+            }
+        )
     else:
-        print(f"seawall {__version__} (Python {python})")
+        print(f"seawall {__version__}, {build()} (Python {python})")
     return 0
