@@ -221,14 +221,11 @@ class Heartbeat:
             self._ended.set()
         try:
             async with Tasks() as tasks:
-                beating = tasks.start(self._beat_on(lag))
-                sides = (beating, tasks.start(self._ask_on(lag)), tasks.start(self._ended.wait()))
-                await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
-                # A beat that is on its way would arrive after we left, or leave its connection
-                # in the middle of an answer: let it end.
-                self._ended.set()
-                self._woken.set()
-                await asyncio.wait([beating], timeout=self._leave_within)
+                sides = (self._beat_on(lag), self._ask_on(lag), self._ended.wait())
+                await asyncio.wait(
+                    [tasks.start(side) for side in sides], return_when=asyncio.FIRST_COMPLETED
+                )
+            # A beat that is still on its way is refused when it arrives after this.
             await self._leave()
         finally:
             await self._registry.aclose()
@@ -250,8 +247,6 @@ class Heartbeat:
                 wait = every * self._rng.uniform(0.8, 1.0)
             else:
                 wait = next(waits)
-            if self._ended.is_set():
-                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._woken.wait()

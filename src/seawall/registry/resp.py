@@ -41,7 +41,9 @@ class Server:
                 plain_url(url),
                 max_connections=CONNECTIONS,
                 timeout=patience,
-                socket_timeout=patience,
+                # `bounded` has the time in hand. The library's own time-outs are `wait_for`, which
+                # before Python 3.12 loses a cancellation that comes as the command was written.
+                socket_timeout=None,
                 socket_connect_timeout=patience,
                 retry=Retry(NoBackoff(), 0),
                 # It would look up its own version on the disk, and cost two round trips.

@@ -164,6 +164,42 @@ async def _unavailable(registry: ValkeyRegistry) -> bool:
     return False
 
 
+@pytest.mark.parametrize("warm", [True, False])
+async def test_a_cancelled_command_is_cancelled_and_harms_no_other(
+    opened: Opened[Any], valkey: servers.RespServer, unique: str, warm: bool
+) -> None:
+    for steps in range(40):  # a command on a new connection takes about 30 turns of the loop
+        registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=0.5))
+        if warm:
+            await registry.read()
+        async with asyncio.TaskGroup() as tasks:
+            renewal = tasks.create_task(registry.renew(instance()))
+            for _ in range(steps):
+                await asyncio.sleep(0)  # noqa: TID251 - one turn of the loop
+            done = renewal.done()
+            renewal.cancel()
+        assert renewal.cancelled() or done
+        for _ in range(2):
+            await registry.read()
+        await registry.aclose()
+
+
+async def test_stopping_while_a_beat_is_under_way_is_quick(
+    valkey: servers.RespServer, unique: str, opened: Opened[Any]
+) -> None:
+    url = f"{valkey.url}?namespace={unique}"
+    registry = opened(open_registry(url))
+    for n in range(20):
+        heartbeat = Heartbeat(url, instance(f"orders-{n}"))
+        await heartbeat.start()
+        await eventually(lambda: heartbeat.snapshot().beats > 0)  # noqa: B023 - used in this turn
+        heartbeat.move(InstanceState.DRAINING)
+        began = SYSTEM.now()
+        await heartbeat.stop(within=2.0)
+        assert SYSTEM.now() - began < 0.5
+        assert await registry.read() == ()
+
+
 async def test_stopping_beside_a_paused_server_is_bounded(server: servers.RespServer) -> None:
     heartbeat = Heartbeat(server.url, instance(), ttl=TTL)
     await heartbeat.start()
