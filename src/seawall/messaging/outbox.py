@@ -16,13 +16,8 @@ transaction that claims, which on SQLite would be every second one.
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Self
@@ -255,8 +250,6 @@ class Relay:
 
     Commits in this process hand it their rows at once; it looks by itself every `sweep` seconds
     for rows that are due now, or were left by a process that died.
-
-    `turn` is what writers of this process hold while they write, where they take turns.
     """
 
     def __init__(
@@ -264,18 +257,13 @@ class Relay:
         engine: AsyncEngine,
         transport: Transport,
         *,
-        turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         config: RelayConfig | None = None,
         observer: Observer = ignore,
         clock: Clock = SYSTEM,
         rng: Random | None = None,
     ) -> None:
         self._engine = engine
-        # A service's database begins these as SQLite's writers must: with the write lock, for
-        # which it waits. Elsewhere the option means nothing.
-        self._writer = engine.execution_options(seawall_begin="BEGIN IMMEDIATE")
         self._transport = transport
-        self._turn = turn
         self._config = config or RelayConfig()
         self._observer = observer
         self._clock = clock
@@ -393,14 +381,9 @@ class Relay:
                 await self._publish(entries)
         return len(entries)
 
-    @asynccontextmanager
-    async def _write(self) -> AsyncIterator[AsyncConnection]:
-        async with self._turn(), self._writer.begin() as connection:
-            yield connection
-
     async def _claim(self) -> list[_Entry]:
         now = self._looked_at = self._clock.wall()
-        async with self._write() as connection:
+        async with self._engine.begin() as connection:
             rows = await self._take(connection, _heads(now, self._config.batch), now)
             keys = {(row.topic, row.order_key) for row in rows if row.order_key is not None}
             room = self._config.batch - len(rows)
@@ -454,7 +437,7 @@ class Relay:
     ) -> None:
         """Delete what was published; let go of the rest of this batch, for a further try."""
         mine = outbox.c.claimed_by == self.name
-        async with self._write() as connection:
+        async with self._engine.begin() as connection:
             if stored:
                 await connection.execute(delete(outbox).where(outbox.c.seq.in_(stored), mine))
             for entry, error in refused:

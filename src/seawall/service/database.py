@@ -2,15 +2,17 @@
 
 SQLite unless a URL says otherwise. There, a transaction takes the write lock when it begins
 (BEGIN IMMEDIATE): one that reads first and writes later could otherwise not be retried by
-SQLite, and fails with "database is locked" at a random statement. Writers of one process wait
-for each other here, in order, instead of polling the file.
+SQLite, and fails with "database is locked" at a random statement. All of a process take turns on
+one connection (`seawall.service.sqlite`); reading has connections of its own.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Depends
@@ -21,24 +23,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
-from seawall.clock import SYSTEM
 from seawall.errors import Full, Misconfigured, OutcomeUnknown, Unavailable
-from seawall.service import context
+from seawall.service import context, sqlite
+from seawall.service.sqlite import LOCK_TIMEOUT, Writer
 
 Transaction = AsyncSession
 
-# How long SQLite lets a writer of another process finish. Longer than any transaction should
-# take, shorter than the usual timeout of a call.
-LOCK_TIMEOUT = 1.5  # seconds
-
 # Servers, proxies and NATs drop connections that are very old or idle; renewed before that.
 _RECYCLE = 1800.0  # seconds
-
-# How often a writer asks again while another process writes. SQLite's own waiting grows to 100 ms
-# between two looks, in which the others' next transactions overtake it for seconds.
-LOCK_POLL = 0.002  # seconds
-
-_BEGIN = "seawall_begin"  # execution option: the statement that begins a SQLite transaction
 
 _JOINED: ContextVar[dict[int, AsyncSession] | None] = ContextVar("seawall_tx", default=None)
 
@@ -69,8 +61,8 @@ class Database:
         self._size = size
         self._metadata = [metadata] if metadata is not None else []
         self._engine: AsyncEngine | None = None
-        self._writer: asyncio.Lock | None = None
-        self._sqlite = True
+        self._reading: AsyncEngine | None = None
+        self._writer: Writer | None = None
 
     def add_tables(self, metadata: MetaData) -> None:
         """Further tables to create at start; for what keeps its state beside the user's."""
@@ -83,23 +75,33 @@ class Database:
         Raises `Misconfigured` for a URL that cannot be, `Unavailable` if nobody answers there.
         """
         chosen = _normal(url or self._url or f"sqlite+aiosqlite:///./{self._name}.db")
-        self._sqlite = chosen.get_backend_name() == "sqlite"
-        self._writer = asyncio.Lock() if self._sqlite else None
         # In a thread: it imports the driver, which reads files.
-        self._engine = await asyncio.to_thread(_engine, chosen, self._size)
+        self._engine = self._reading = await asyncio.to_thread(_engine, chosen, self._size)
+        if chosen.get_backend_name() == "sqlite":
+            self._writer = Writer(self._where, partial(_connect, self._engine))
+            self._engine = _writing(chosen, self._writer)
+            if _in_memory(chosen):  # the data is in that connection
+                self._reading = self._engine
         with _translated(self._where):
             await self._create_tables()
             await self._warm_up()
 
     async def close(self) -> None:
         """Calling it twice is fine."""
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
-            await engine.dispose()
+        engines, self._engine, self._reading = (self._engine, self._reading), None, None
+        for engine in engines:
+            if engine is not None:
+                await engine.dispose()
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            await writer.close()
 
     @property
     def engine(self) -> AsyncEngine:
-        """SQLAlchemy's engine, for what has no place here. Raises `Misconfigured` before start."""
+        """SQLAlchemy's engine, for what has no place here. Raises `Misconfigured` before start.
+
+        On SQLite it is the one that writes: whatever begins on it waits for its turn.
+        """
         if self._engine is None:
             raise Misconfigured(
                 f"the database of {self._name} is not open", fix="it opens when the service starts"
@@ -120,10 +122,21 @@ class Database:
         if joined is not None:
             yield joined
             return
-        async with self.turn(), self._session("BEGIN IMMEDIATE") as session:
+        async with self._session(self.engine) as session, self._undone(session):
             yield session
             with _translated(self._where, committing=True):
                 await session.commit()
+
+    @asynccontextmanager
+    async def _undone(self, session: AsyncSession) -> AsyncIterator[None]:
+        """Undo what fails. On SQLite that may fail itself, when what it has seen is not kept."""
+        try:
+            yield
+        except BaseException:
+            if self._writer is not None:
+                with _translated(self._where, committing=True):
+                    await asyncio.shield(session.rollback())
+            raise
 
     @asynccontextmanager
     async def shared_transaction(self) -> AsyncIterator[Transaction]:
@@ -140,7 +153,7 @@ class Database:
     async def read(self) -> AsyncIterator[Transaction]:
         """A consistent view for reading, which never waits for writers. What is written in it is
         rolled back."""
-        async with self._session("BEGIN") as session:
+        async with self._session(self._reading or self.engine) as session:
             yield session
 
     @property
@@ -167,31 +180,14 @@ class Database:
         return f"the database of {self._name}"
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """What a writer of this process holds. On SQLite, one at a time, in order."""
-        if self._writer is None:
-            yield
-            return
-        wait = max(self._patience(), LOCK_TIMEOUT)
-        try:
-            async with asyncio.timeout(wait):
-                await self._writer.acquire()
-        except TimeoutError:
-            raise Unavailable(f"{self._where} is busy writing for {wait:.1f} s") from None
-        try:
-            yield
-        finally:
-            self._writer.release()
-
-    @asynccontextmanager
-    async def _session(self, begin: str) -> AsyncIterator[AsyncSession]:
-        session = AsyncSession(self.engine, expire_on_commit=False)
+    async def _session(self, engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+        session = AsyncSession(engine, expire_on_commit=False)
         try:
             with _translated(self._where):
                 async with asyncio.timeout(self._patience() + LOCK_TIMEOUT):
                     # Taken now, so that a pool that is used up or a database that is gone is
                     # known before any work is done.
-                    await session.connection(execution_options={_BEGIN: begin})
+                    await session.connection()
             with _translated(self._where):
                 yield session
         finally:
@@ -203,12 +199,10 @@ class Database:
         return patience if remaining is None else min(patience, remaining)
 
     async def _create_tables(self) -> None:
-        async with self.engine.connect() as connection:
-            connection = await connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
-            async with connection.begin():
-                await self._alone(connection)
-                for metadata in self._metadata:
-                    await connection.run_sync(metadata.create_all)
+        async with self.engine.begin() as connection:
+            await self._alone(connection)
+            for metadata in self._metadata:
+                await connection.run_sync(metadata.create_all)
 
     async def _alone(self, connection: AsyncConnection) -> None:
         """Replicas start together; without this two of them create the same table."""
@@ -217,7 +211,8 @@ class Database:
             await connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": lock})
 
     async def _warm_up(self) -> None:
-        opened = [await self.engine.connect() for _ in range(self._size.min_size)]
+        engine = self._reading or self.engine
+        opened = [await engine.connect() for _ in range(self._size.min_size)]
         for connection in opened:
             await connection.close()
 
@@ -240,19 +235,14 @@ def _normal(url: str) -> URL:
 
 
 def _engine(url: URL, size: PoolSize) -> AsyncEngine:
-    in_memory = url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
-    pool: dict[str, Any] = (
-        {}  # SQLAlchemy keeps the one connection that holds the data
-        if in_memory
-        else {
-            "poolclass": AsyncAdaptedQueuePool,
-            "pool_size": size.max_size,  # kept open: opening costs 5 times a query
-            "max_overflow": 0,
-            "pool_timeout": size.acquire_timeout,
-            "pool_recycle": _RECYCLE,
-            "pool_use_lifo": True,
-        }
-    )
+    pool: dict[str, Any] = {
+        "poolclass": AsyncAdaptedQueuePool,
+        "pool_size": size.max_size,  # kept open: opening costs 5 times a query
+        "max_overflow": 0,
+        "pool_timeout": size.acquire_timeout,
+        "pool_recycle": _RECYCLE,
+        "pool_use_lifo": True,
+    }
     if url.get_backend_name() == "postgresql":
         pool |= {"pool_pre_ping": True, "connect_args": {"timeout": 5.0}}
     try:
@@ -263,35 +253,52 @@ def _engine(url: URL, size: PoolSize) -> AsyncEngine:
             fix="pip install 'seawall[postgres]' for PostgreSQL",
         ) from error
     if url.get_backend_name() == "sqlite":
-        _prepare_sqlite(engine)
+        _begin_ourselves(engine)
     return engine
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def _begin_ourselves(engine: AsyncEngine) -> None:
+    """Python's sqlite3 begins a transaction at the first INSERT only, which is too late."""
+
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: DBAPIConnection, record: object) -> None:
-        connection.isolation_level = None  # we begin transactions ourselves
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # committed is on disk
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA busy_timeout = 5")  # from here on we wait ourselves: LOCK_POLL
-        cursor.close()
+        connection.isolation_level = None
+        sqlite.prepare(connection)
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
-        statement = connection.get_execution_options().get(_BEGIN, "BEGIN")
-        until = SYSTEM.now() + LOCK_TIMEOUT
-        while True:
-            try:
-                connection.exec_driver_sql(statement)
-            except exc.OperationalError as error:
-                if "locked" not in str(error.orig) or SYSTEM.now() > until:
-                    raise
-                await_only(SYSTEM.sleep(LOCK_POLL))
-            else:
-                return
+        connection.exec_driver_sql("BEGIN")
+
+
+def _in_memory(url: URL) -> bool:
+    return url.database in (None, "", ":memory:")
+
+
+def _connect(engine: AsyncEngine) -> sqlite3.Connection:
+    """A connection as `engine` makes them, without the thread around it."""
+    (path,), named = engine.dialect.create_connect_args(engine.url)
+    connection: sqlite3.Connection = sqlite3.connect(
+        path, **{**named, "isolation_level": None, "check_same_thread": False}
+    )
+    return connection
+
+
+def _writing(url: URL, writer: Writer) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        async_creator=writer.connect,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=sqlite.MOST,  # these cost nothing: all of them are the writer's one connection
+        max_overflow=-1,
+    )
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        ours = connection.connection.driver_connection
+        assert ours is not None, "it was just taken out of the pool"
+        await_only(ours.begin())
+
+    return engine
 
 
 @contextmanager

@@ -175,9 +175,7 @@ class Life:
         assert self.transport is not None
         database = self._declared.database
         if database is not None:
-            relay = Relay(
-                database.engine, self.transport, turn=database.turn, observer=self._observer
-            )
+            relay = Relay(database.engine, self.transport, observer=self._observer)
             await self._stack.enter_async_context(relay)
             keeping = self._persistently(self._forget_old)
             self._background.start(keeping, name="forget what is old")
