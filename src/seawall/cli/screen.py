@@ -18,6 +18,9 @@ _SEVERITY_COLOURS = {"WARN": YELLOW, "WARNING": YELLOW, "ERROR": RED, "FATAL": R
 # The access log's lines are JSON without spaces.
 _ACCESS = '"event.name":"access"'
 
+# What a service says of its own coming and going; the supervisor sums it up.
+_LIFE = ('"logger": "seawall.service"', '"severity": "INFO"')
+
 # What a service writes may not move our cursor; colours it may set.
 _CONTROL = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
 
@@ -50,8 +53,11 @@ def log_text(instance: str, text: str, paint: Paint, width: int) -> str:
 
 
 def is_routine(text: str) -> bool:
-    """Whether it is the record of a request that went well: there are thousands."""
-    return _ACCESS in text and '"status":5' not in text
+    """Whether it is the record of a request that went well (there are thousands), or of a service
+    that starts or stops as it should."""
+    if _ACCESS in text:
+        return '"status":5' not in text
+    return all(mark in text for mark in _LIFE)
 
 
 def _readable(text: str, paint: Paint) -> str:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from seawall.cli.admin import Admin, NotRunning
@@ -20,6 +20,7 @@ from seawall.runtime.layout import Layout
 from seawall.runtime.logs import Line, log_row
 from seawall.runtime.narration import NARRATOR
 from seawall.runtime.supervisor import Supervisor
+from seawall.spec import Spec
 
 _LAST_LINES = 15  # of a supervisor that ended before it was ready
 
@@ -45,7 +46,14 @@ def run(options: argparse.Namespace) -> int:
         return _detach(options)
     flags = {} if options.port is None else {"gateway.port": options.port}
     spec = project_spec(options, flags)
-    return asyncio.run(_supervise(Supervisor(spec, environ=os.environ, show=_Screen(options))))
+    screen = _Screen(options, _names(spec))
+    return asyncio.run(_supervise(Supervisor(spec, environ=os.environ, show=screen)))
+
+
+def _names(spec: Spec) -> list[str]:
+    """Whose lines may come, so that all are aligned from the first one on."""
+    services = [f"{name}-{service.replicas.min}" for name, service in spec.services.items()]
+    return [NARRATOR, f"gateway-{spec.gateway.replicas}", *services]
 
 
 async def _supervise(supervisor: Supervisor) -> int:
@@ -59,12 +67,13 @@ async def _supervise(supervisor: Supervisor) -> int:
 
 
 class _Screen:
-    """Shows lines as they come: services on stdout, the supervisor on stderr."""
+    """Shows lines as they come, but for routine, which `seawall logs` has: services on stdout,
+    the supervisor on stderr."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, names: Collection[str]) -> None:
         self._json = getattr(options, "json", False)
         self._paint = Paint(coloured(options, sys.stdout))
-        self._width = len(NARRATOR)
+        self._width = max(len(name) for name in names)
         self._gone = False
 
     def __call__(self, lines: Iterable[Line]) -> None:
@@ -72,7 +81,7 @@ class _Screen:
             return
         try:
             for line in lines:
-                if self._json or not is_routine(line.text):  # `seawall logs gateway` has them
+                if self._json or not (line.routine or is_routine(line.text)):
                     self._show(line)
             sys.stdout.flush()
         except OSError:  # the terminal, or whoever read us, is gone; the project is not

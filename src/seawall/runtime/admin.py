@@ -18,7 +18,7 @@ import h11
 
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, NotSent, Refused, SeawallError
-from seawall.runtime.assembly import UnknownName
+from seawall.runtime.fleets import UnknownName
 
 # Requests are a few words; more is a mistake.
 _MAX_BODY = 64 * 1024  # bytes

@@ -24,21 +24,13 @@ class Urls:
     sessions: str
 
 
-def with_programs(inherited: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Look for commands in `folder` first: `python` is then the one that runs Seawall, with the
-    packages installed beside it, also where its virtual environment was not activated."""
-    path = inherited.get("PATH", "")
-    return {**inherited, "PATH": f"{folder}:{path}" if path else folder}
-
-
 def with_own_programs(inherited: Mapping[str, str], interpreter: str) -> dict[str, str]:
     """The environment in which `python` and what is installed beside it are found first, so that
     `command = ["python", ...]` is the Python that Seawall runs on, activated or not."""
     folder = os.path.dirname(interpreter)
     path = inherited.get("PATH", os.defpath)
-    if folder in path.split(os.pathsep):
-        return dict(inherited)
-    return {**inherited, "PATH": f"{folder}{os.pathsep}{path}"}
+    others = [entry for entry in path.split(os.pathsep) if entry != folder]
+    return {**inherited, "PATH": os.pathsep.join([folder, *others])}
 
 
 def service_environment(

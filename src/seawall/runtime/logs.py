@@ -33,6 +33,7 @@ class Line:
     at: float  # seconds since 1970
     instance: str
     text: str
+    routine: bool = False  # stored, and of no interest to a person who watches
 
     def time(self) -> str:
         """RFC 3339, in UTC."""
@@ -41,6 +42,14 @@ class Line:
 
 Show = Callable[[Iterable[Line]], None]
 """Shows lines to a person; called in the thread."""
+
+
+Read = Callable[[str], tuple[str, bool]]
+"""What a line of a process says, and whether that is routine."""
+
+
+def plain(text: str) -> tuple[str, bool]:
+    return text, False
 
 
 class LogStore:
@@ -68,11 +77,11 @@ class LogStore:
         self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
         self._thread.start()
 
-    def sink(self, instance: str) -> Callable[[str], None]:
-        """Where the lines of `instance` go."""
+    def sink(self, instance: str, read: Read = plain) -> Callable[[str], None]:
+        """Where the lines of `instance` go, as `read` reads them."""
 
         def take(text: str) -> None:
-            self.add(Line(self._clock.wall(), instance, text))
+            self.add(Line(self._clock.wall(), instance, *read(text)))
 
         return take
 

@@ -1,17 +1,38 @@
 """What is said at the terminal when something happens. Pure: facts in, lines out."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seawall.runtime.assembly import ServiceLeftOut
+from seawall.runtime.embedded import why_it_died
+from seawall.runtime.fleets import ServiceLeftOut
 from seawall.runtime.nursery import ParentLost, ParentUnfit
 from seawall.runtime.recipes import ForkedAlone
 from seawall.runtime.registration import RegistryBack, RegistryLost
-from seawall.runtime.replica import ReplicaDied, ReplicaReady, ReplicaUnready
-from seawall.runtime.stages import ProjectReady, ProjectStopping, ProjectWaiting
+from seawall.runtime.replica import Kind, ReplicaDied, ReplicaReady, ReplicaUnready
+from seawall.runtime.stages import (
+    ProjectReady,
+    ProjectStopped,
+    ProjectStopping,
+    ProjectWaiting,
+    Stage,
+)
 
 # Whose lines these are, among those of instances.
 NARRATOR = "seawall"
+
+
+# What follows the name in a terminal of 100 columns, beside names of up to 20.
+_WIDTH = 76
+
+# A first start that took longer than this is worth a line of its own.
+_SLOW = 5.0  # seconds
+
+
+def is_routine(fact: object, stage: Stage) -> bool:
+    """Whether a person who watches need not be told: in a start, each replica's getting ready.
+    What is not ready is told by and by, and in the end that all are."""
+    return stage is Stage.STARTING and isinstance(fact, ReplicaReady) and fact.after < _SLOW
 
 
 def tell(fact: object) -> list[str]:
@@ -21,9 +42,12 @@ def tell(fact: object) -> list[str]:
 
 
 def _project_ready(fact: ProjectReady) -> list[str]:
-    lines = [f"gateway   {fact.url}"] if fact.url else []
-    counted = "  ".join(name if count == 1 else f"{name} x{count}" for name, count in fact.services)
-    return [*lines, f"ok  {counted or 'no services'}   ready in {fact.after:.1f} s"]
+    gap = "\N{NO-BREAK SPACE}"  # a service and its number are not parted at a line's end
+    counted = [name if count == 1 else f"{name}{gap}x{count}" for name, count in fact.services]
+    text = f"ready in {fact.after:.1f} s:  {'  '.join(counted) or 'no services'}"
+    lines = textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    told = [line.replace(gap, " ") for line in lines]
+    return [*told, f"gateway  {fact.url}"] if fact.url else told
 
 
 def _project_waiting(fact: ProjectWaiting) -> list[str]:
@@ -48,7 +72,10 @@ def _replica_died(fact: ReplicaDied) -> list[str]:
     head = f"{fact.place.instance_id} {fact.exit} after {fact.ran_for:.1f} s{loop}; {again}"
     # The rest of what it said has just been shown, and `seawall ps` keeps it.
     last = next((line for line in reversed(fact.last_words) if line.strip()), "")
-    return [f"{head}: {last}" if last and not fact.was_ready else head]
+    why = last if not fact.was_ready else ""
+    if fact.place.kind is Kind.SERVER:
+        why = why_it_died(fact.last_words) or why
+    return [f"{head}: {why}" if why else head]
 
 
 def _left_out(fact: ServiceLeftOut) -> list[str]:
@@ -63,6 +90,7 @@ _TELL: Mapping[type, Callable[[Any], list[str]]] = {
     ProjectReady: _project_ready,
     ProjectWaiting: _project_waiting,
     ProjectStopping: lambda fact: [f"stopping ({fact.why}); once more to stop at once"],
+    ProjectStopped: lambda fact: [f"stopped in {fact.after:.1f} s"],
     ReplicaReady: _replica_ready,
     ReplicaUnready: _replica_unready,
     ReplicaDied: _replica_died,

@@ -7,15 +7,15 @@ from typing import Protocol
 
 from seawall.errors import NotSent
 from seawall.runtime.embedded import NAME as VALKEY
-from seawall.runtime.embedded import server_command
+from seawall.runtime.embedded import read_line, server_command
 from seawall.runtime.environment import replica_environment, service_environment
-from seawall.runtime.ground import Ground
 from seawall.runtime.launcher import Launcher, Unfit
 from seawall.runtime.layout import Layout
 from seawall.runtime.probe import ReadyPipe, http_probe, ping_probe
 from seawall.runtime.program import Program
 from seawall.runtime.replica import Kind, Place, Started
 from seawall.runtime.sockets import listen, port_for_command
+from seawall.runtime.workshop import Workshop
 from seawall.spec import ServiceSpec, Spec
 from seawall.topology import Address
 
@@ -64,14 +64,14 @@ class ModuleRecipe:
 
     kind = Kind.SERVICE
 
-    def __init__(self, name: str, spec: ServiceSpec, ground: Ground) -> None:
+    def __init__(self, name: str, spec: ServiceSpec, workshop: Workshop) -> None:
         assert spec.module is not None
         self._name = name
         self._spec = spec
         self._module = spec.module
-        self._ground = ground
-        self._folder = _folder(spec, ground.layout)
-        self._environment = _environment(name, spec, ground)
+        self._workshop = workshop
+        self._folder = _folder(spec, workshop.layout)
+        self._environment = _environment(name, spec, workshop)
         self._listeners: dict[str, socket.socket] = {}
         self._branch: Launcher | None = None
         self._alone: Launcher | None = None  # the parent with which no branch could be grown
@@ -96,7 +96,7 @@ class ModuleRecipe:
 
     async def start(self, place: Place, incarnation: str) -> Started:
         assert place.address is not None
-        parent = await self._parent(await self._ground.nursery.warm())
+        parent = await self._parent(await self._workshop.nursery.warm())
         environment = replica_environment(
             self._environment,
             instance_id=place.instance_id,
@@ -112,7 +112,7 @@ class ModuleRecipe:
             grace=place.grace,
         )
         sockets = {"SEAWALL_LISTEN_FD": self._listeners[place.instance_id].fileno()}
-        process = await self._ground.launch(parent, program, sockets)
+        process = await self._workshop.launch(parent, program, sockets)
         return Started(process, http_probe(place.address, place.health_path))
 
     async def _parent(self, root: Launcher) -> Launcher:
@@ -126,10 +126,10 @@ class ModuleRecipe:
             program = Program(name=self._name, environment=self._environment, folder=self._folder)
             try:
                 module = self._module.partition(":")[0]
-                self._branch = await self._ground.branch(root, program, module)
+                self._branch = await self._workshop.branch(root, program, module)
             except Unfit as exc:
                 self._alone = root
-                self._ground.observer(ForkedAlone(self._name, str(exc)))
+                self._workshop.observer(ForkedAlone(self._name, str(exc)))
                 return root
             except NotSent:
                 return root
@@ -155,20 +155,20 @@ class CommandRecipe:
 
     kind = Kind.COMMAND
 
-    def __init__(self, name: str, spec: ServiceSpec, ground: Ground) -> None:
+    def __init__(self, name: str, spec: ServiceSpec, workshop: Workshop) -> None:
         assert spec.command is not None
         self._name = name
         self._spec = spec
         self._command = tuple(spec.command)
-        self._ground = ground
-        self._folder = _folder(spec, ground.layout)
-        self._environment = _environment(name, spec, ground)
+        self._workshop = workshop
+        self._folder = _folder(spec, workshop.layout)
+        self._environment = _environment(name, spec, workshop)
         self._ports: dict[str, int] = {}
 
     def place(self, number: int) -> Place:
         instance_id = f"{self._name}-{number}"
         wanted = self._spec.port + number - 1 if self._spec.port else 0
-        port = port_for_command(HOST, wanted, self._ports.values(), self._ground.rng)
+        port = port_for_command(HOST, wanted, self._ports.values(), self._workshop.rng)
         self._ports[instance_id] = port
         return Place(
             service=self._name,
@@ -185,7 +185,7 @@ class CommandRecipe:
 
     async def start(self, place: Place, incarnation: str) -> Started:
         assert place.address is not None
-        parent = await self._ground.nursery.cold()
+        parent = await self._workshop.nursery.cold()
         program = Program(
             name=place.instance_id,
             arguments=self._command,
@@ -198,7 +198,7 @@ class CommandRecipe:
             folder=self._folder,
             grace=place.grace,
         )
-        process = await self._ground.launch(parent, program, {})
+        process = await self._workshop.launch(parent, program, {})
         return Started(process, http_probe(place.address, place.health_path))
 
     def renew(self) -> None:
@@ -213,12 +213,12 @@ class GatewayRecipe:
 
     kind = Kind.GATEWAY
 
-    def __init__(self, spec: Spec, listener: socket.socket, ground: Ground) -> None:
+    def __init__(self, spec: Spec, listener: socket.socket, workshop: Workshop) -> None:
         self._spec = spec
         self._listener = listener
-        self._ground = ground
+        self._workshop = workshop
         self._environment = service_environment(
-            ground.inherited, ground.urls, declared={}, database=None, drain=spec.gateway.drain
+            workshop.inherited, workshop.urls, declared={}, database=None, drain=spec.gateway.drain
         )
 
     def place(self, number: int) -> Place:
@@ -231,7 +231,7 @@ class GatewayRecipe:
         )
 
     async def start(self, place: Place, incarnation: str) -> Started:
-        parent = await self._ground.nursery.warm()
+        parent = await self._workshop.nursery.warm()
         ready = ReadyPipe()
         program = Program(
             name=place.instance_id,
@@ -244,7 +244,7 @@ class GatewayRecipe:
                     incarnation=incarnation,
                     address=place.address,
                 ),
-                "SEAWALL_ADMIN": str(self._ground.layout.gateway_socket(place.instance_id)),
+                "SEAWALL_ADMIN": str(self._workshop.layout.gateway_socket(place.instance_id)),
             },
             folder=str(self._spec.root),
             grace=place.grace,
@@ -254,7 +254,7 @@ class GatewayRecipe:
             "SEAWALL_READY_FD": ready.write,
         }
         try:
-            process = await self._ground.launch(parent, program, sockets, ready.close)
+            process = await self._workshop.launch(parent, program, sockets, ready.close)
         except BaseException:
             ready.close()
             raise
@@ -274,9 +274,9 @@ class ValkeyRecipe:
 
     kind = Kind.SERVER
 
-    def __init__(self, program: str, ground: Ground) -> None:
+    def __init__(self, program: str, workshop: Workshop) -> None:
         self._program = program
-        self._ground = ground
+        self._workshop = workshop
 
     def place(self, number: int) -> Place:
         return Place(
@@ -288,17 +288,17 @@ class ValkeyRecipe:
         )
 
     async def start(self, place: Place, incarnation: str) -> Started:
-        parent = await self._ground.nursery.cold()
+        parent = await self._workshop.nursery.cold()
         program = Program(
             name=place.instance_id,
-            arguments=server_command(self._program, self._ground.layout),
-            environment=self._ground.inherited,
-            folder=str(self._ground.layout.valkey),
+            arguments=server_command(self._program, self._workshop.layout),
+            environment=self._workshop.inherited,
+            folder=str(self._workshop.layout.valkey),
             grace=place.grace,
             last=True,
         )
-        process = await self._ground.launch(parent, program, {})
-        return Started(process, ping_probe(self._ground.layout.valkey_socket))
+        process = await self._workshop.launch(parent, program, {}, read=read_line)
+        return Started(process, ping_probe(self._workshop.layout.valkey_socket))
 
     def renew(self) -> None:
         pass
@@ -311,11 +311,11 @@ def _folder(spec: ServiceSpec, layout: Layout) -> str:
     return str((layout.root / spec.cwd).resolve())
 
 
-def _environment(name: str, spec: ServiceSpec, ground: Ground) -> dict[str, str]:
+def _environment(name: str, spec: ServiceSpec, workshop: Workshop) -> dict[str, str]:
     return service_environment(
-        ground.inherited,
-        ground.urls,
+        workshop.inherited,
+        workshop.urls,
         declared=spec.env,
-        database=spec.database or ground.layout.database_url(name),
+        database=spec.database or workshop.layout.database_url(name),
         drain=spec.drain,
     )

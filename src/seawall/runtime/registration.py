@@ -63,15 +63,21 @@ class Registrar:
         self._lost = False
 
     async def beat(self) -> None:
-        """Renew the leases of commands, until cancelled."""
+        """Renew the leases of commands, and see whether the registry is there, until
+        cancelled."""
         while True:
             await self._clock.sleep(DEFAULT_TTL / 3)
+            await self._tell(self._registry.read())
             await asyncio.gather(*(self._renew(held) for held in tuple(self._held.values())))
 
     async def read(self) -> tuple[Instance, ...]:
-        """Who is registered; nobody if the registry cannot be reached."""
-        found = await self._tell(self._registry.read())
-        return tuple(found or ())
+        """Who is registered; nobody if the registry cannot be reached, which is `beat`'s to
+        tell: somebody may ask before there is one."""
+        try:
+            async with asyncio.timeout(_WITHIN):
+                return tuple(await self._registry.read())
+        except (SeawallError, TimeoutError):
+            return ()
 
     def __call__(self, fact: object) -> None:
         match fact:

@@ -30,3 +30,10 @@ class ProjectWaiting:
 @dataclass(frozen=True, slots=True)
 class ProjectStopping:
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStopped:
+    """Every process has ended."""
+
+    after: float  # seconds since it began to stop

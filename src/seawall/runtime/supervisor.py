@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from random import Random
 
 from seawall.clock import SYSTEM, Clock
@@ -21,20 +20,26 @@ from seawall.concurrency.tasks import Tasks
 from seawall.facts import Fanout, Observer, ignore
 from seawall.registry.connect import open_registry
 from seawall.runtime.admin import admin_server
-from seawall.runtime.assembly import Fleets, assemble, check_commands, server_urls
-from seawall.runtime.environment import with_own_programs, with_programs
+from seawall.runtime.admin_api import AdminApi
+from seawall.runtime.environment import with_own_programs
 from seawall.runtime.fleet import Fleet
-from seawall.runtime.ground import Ground
+from seawall.runtime.fleets import Fleets, assemble, check_commands, server_urls
 from seawall.runtime.layout import Layout
 from seawall.runtime.lock import Lock, processes_of_before_gone, sole_supervisor
 from seawall.runtime.logs import Line, LogStore, Show
-from seawall.runtime.narration import NARRATOR, tell
+from seawall.runtime.narration import NARRATOR, is_routine, tell
 from seawall.runtime.nursery import Nursery
-from seawall.runtime.office import Office
 from seawall.runtime.recipes import Recipe
 from seawall.runtime.registration import Registrar
 from seawall.runtime.sockets import listen
-from seawall.runtime.stages import ProjectReady, ProjectStopping, ProjectWaiting, Stage
+from seawall.runtime.stages import (
+    ProjectReady,
+    ProjectStopped,
+    ProjectStopping,
+    ProjectWaiting,
+    Stage,
+)
+from seawall.runtime.workshop import Workshop
 from seawall.spec import Spec
 
 # What the processes of a kind have in common. Each is imported once, in the warm parent.
@@ -109,13 +114,14 @@ class Supervisor:
             await self._supervise(tasks, logs, listener, kept)
 
     def _narrate(self, logs: LogStore, fact: object) -> None:
+        routine = is_routine(fact, self.stage)
         for text in tell(fact):
-            logs.add(Line(self._clock.wall(), NARRATOR, text))
+            logs.add(Line(self._clock.wall(), NARRATOR, text, routine))
 
     async def _supervise(
         self, tasks: Tasks, logs: LogStore, listener: socket.socket, kept: Lock
     ) -> None:
-        ground = Ground(
+        workshop = Workshop(
             layout=self.layout,
             nursery=Nursery(
                 self.layout.root,
@@ -126,7 +132,7 @@ class Supervisor:
             ),
             logs=logs,
             urls=server_urls(self.spec, self.layout),
-            inherited=with_programs(self._environ, str(Path(sys.executable).parent)),
+            inherited=self._environ,
             observer=self._observer,
             clock=self._clock,
             rng=self._rng,
@@ -143,16 +149,18 @@ class Supervisor:
                 on_defect=partial(self.stop, "a defect in Seawall"),
             )
 
-        fleets = self._fleets = assemble(self.spec, ground, listener, fleet)
-        parent = tasks.start(ground.nursery.run(), name="nursery")
-        registry = open_registry(ground.urls.registry)
+        fleets = self._fleets = assemble(self.spec, workshop, listener, fleet)
+        parent = tasks.start(workshop.nursery.run(), name="nursery")
+        registry = open_registry(workshop.urls.registry)
         registrar = Registrar(registry, tasks, observer=self._observer, clock=self._clock)
         self._observer.add(registrar)
-        office = Office(self, fleets, logs, registrar)
+        api = AdminApi(self, fleets, logs, registrar)
         try:
-            async with admin_server(self.layout.admin_socket, office.routes()):
-                await self._keep(fleets, ground.nursery, parent, registrar, tasks)
+            async with admin_server(self.layout.admin_socket, api.routes()):
+                await self._keep(fleets, workshop.nursery, parent, registrar, tasks)
+                began = self._clock.now()
                 await fleets.stop()
+                self._observer(ProjectStopped(self._clock.now() - began))
         finally:
             # Whatever went wrong, no process is left: the parent's end is theirs.
             parent.cancel()

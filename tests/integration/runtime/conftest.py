@@ -82,7 +82,10 @@ class Project:
                 [*SEAWALL, "up", *arguments], cwd=self.folder, stdout=out, stderr=out
             )
         if ready:
-            eventually_sync(lambda: self.status().get("stage") == "running", within=20)
+            try:
+                eventually_sync(lambda: self.status().get("stage") == "running", within=20)
+            except TimeoutError:
+                pytest.fail(f"not ready:\n{self.said()}")
         return self._supervisor
 
     @property

@@ -50,6 +50,13 @@ def test_requests_are_one_line_each_and_only_failed_ones_are_news() -> None:
     assert (is_routine(fine), is_routine(failed), is_routine("hello")) == (True, False, False)
 
 
+def test_a_service_that_comes_and_goes_is_no_news() -> None:
+    record = {"severity": "INFO", "body": "a is ready", "logger": "seawall.service"}
+    assert is_routine(json.dumps(record))
+    assert not is_routine(json.dumps(record | {"severity": "WARN"}))
+    assert not is_routine(json.dumps(record | {"logger": "shop.orders"}))
+
+
 def test_a_service_cannot_write_on_our_screen() -> None:
     shown = log_text(
         "a", "red \x1b[31mtext\x1b[0m, clear \x1b[2J, bell \x07, title \x1b]0;x", PLAIN, 1

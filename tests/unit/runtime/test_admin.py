@@ -7,7 +7,7 @@ from typing import Any
 
 from seawall.errors import Misconfigured, Refused
 from seawall.runtime.admin import Answer, Question, admin_server
-from seawall.runtime.assembly import UnknownName
+from seawall.runtime.fleets import UnknownName
 from tests.support.waiting import eventually
 
 

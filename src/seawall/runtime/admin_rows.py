@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seawall.runtime.measure import Cost
+from seawall.runtime.cost import Cost
 from seawall.runtime.replica import Kind, ReplicaSnapshot
 from seawall.runtime.restart import State
 from seawall.topology import Instance

@@ -1,9 +1,9 @@
-"""From the spec to the fleets that make it so."""
+"""All fleets of a project: made from its spec, started together, stopped in order."""
 
 import asyncio
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,7 @@ from seawall.runtime.embedded import NAME as VALKEY
 from seawall.runtime.embedded import embedded_url, find_server
 from seawall.runtime.environment import Urls
 from seawall.runtime.fleet import Fleet
-from seawall.runtime.ground import Ground
 from seawall.runtime.layout import Layout
-from seawall.runtime.readiness import holding_up
 from seawall.runtime.recipes import (
     CommandRecipe,
     GatewayRecipe,
@@ -24,6 +22,7 @@ from seawall.runtime.recipes import (
     ValkeyRecipe,
 )
 from seawall.runtime.restart import State
+from seawall.runtime.workshop import Workshop
 from seawall.spec import ServiceSpec, Spec
 
 GATEWAY = "gateway"
@@ -120,21 +119,21 @@ def server_urls(spec: Spec, layout: Layout) -> Urls:
     )
 
 
-def assemble(spec: Spec, ground: Ground, listener: socket.socket, make: MakeFleet) -> Fleets:
+def assemble(spec: Spec, workshop: Workshop, listener: socket.socket, make: MakeFleet) -> Fleets:
     """Fleets with their places taken, and nothing started. Raises `Misconfigured`."""
     valkey = None
     if spec.registry.url is None or spec.messages.url is None:
-        valkey = _filled(make(VALKEY, ValkeyRecipe(find_server(), ground)), 1)
+        valkey = _filled(make(VALKEY, ValkeyRecipe(find_server(), workshop)), 1)
     services = {}
     for name, service in spec.services.items():
         if service.module is not None:
-            recipe: Recipe = ModuleRecipe(name, service, ground)
-        elif _installed(service, spec.root, ground.inherited["PATH"]):
-            recipe = CommandRecipe(name, service, ground)
+            recipe: Recipe = ModuleRecipe(name, service, workshop)
+        elif _installed(service, spec.root, workshop.inherited["PATH"]):
+            recipe = CommandRecipe(name, service, workshop)
         else:
             continue
         services[name] = _filled(make(name, recipe), service.replicas.min)
-    gateway = make(GATEWAY, GatewayRecipe(spec, listener, ground))
+    gateway = make(GATEWAY, GatewayRecipe(spec, listener, workshop))
     return Fleets(_filled(gateway, spec.gateway.replicas), services, valkey)
 
 
@@ -142,3 +141,14 @@ def _filled(fleet: Fleet, count: int) -> Fleet:
     for _ in range(count):
         fleet.add()
     return fleet
+
+
+def holding_up(needs: Mapping[str, Collection[str]], unready: Collection[str]) -> Sequence[str]:
+    """The services that are not ready though all they need is: look at these first.
+
+    Everything starts at the same time and waits for nobody, so services that need each other do
+    not wait for ever; where every unready service needs another unready one, all are returned.
+    """
+    waiting = sorted(unready)
+    first = [name for name in waiting if not set(needs.get(name, ())) & set(waiting)]
+    return first or waiting

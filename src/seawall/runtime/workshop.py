@@ -1,4 +1,4 @@
-"""What everything that starts processes stands on."""
+"""Where processes are made: what every recipe uses, and how their output comes to the logs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from seawall.facts import Observer
 from seawall.runtime.environment import Urls
 from seawall.runtime.launcher import Launcher, Pipe
 from seawall.runtime.layout import Layout
-from seawall.runtime.logs import LogStore
+from seawall.runtime.logs import LogStore, Read, plain
 from seawall.runtime.nursery import Nursery
 from seawall.runtime.process import Output, Process
 from seawall.runtime.program import Program
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What all recipes stand on, and how a process is started on it."""
+class Workshop:
+    """What all recipes have in common, and how a process is started with it."""
 
     layout: Layout
     nursery: Nursery
@@ -34,9 +34,10 @@ class Ground:
         program: Program,
         sockets: Mapping[str, int],
         at_end: Callable[[], None] = lambda: None,
+        read: Read = plain,
     ) -> Process:
         pipe = Pipe.open()
-        output = Output(pipe.read, self.logs.sink(program.name))
+        output = Output(pipe.read, self.logs.sink(program.name, read))
         try:
             child = await parent.launch(program, pipe, sockets)
         except BaseException:

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 from seawall.errors import Misconfigured
 from seawall.runtime.admin import Answer, Answerer, Question
-from seawall.runtime.assembly import Fleets, UnknownName
+from seawall.runtime.admin_rows import instance_row, service_row
+from seawall.runtime.cost import Meter
 from seawall.runtime.fleet import Fleet
+from seawall.runtime.fleets import Fleets, UnknownName
 from seawall.runtime.layout import Layout
 from seawall.runtime.logs import LogStore, log_row, read_logs
-from seawall.runtime.measure import Meter
 from seawall.runtime.narration import NARRATOR
 from seawall.runtime.registration import Registrar
 from seawall.runtime.replica import Kind, Replica
-from seawall.runtime.report import instance_row, service_row
 from seawall.runtime.restart import State
 from seawall.runtime.stages import Stage
 from seawall.spec import Spec
@@ -25,7 +25,7 @@ _MOST_LINES = 100_000  # of a log in one answer
 
 
 class Project(Protocol):
-    """What the office needs to know of whoever runs the project."""
+    """What the admin API needs to know of whoever runs the project."""
 
     spec: Spec
     layout: Layout
@@ -36,7 +36,7 @@ class Project(Protocol):
     def gateway_url(self, fleets: Fleets) -> str | None: ...
 
 
-class Office:
+class AdminApi:
     """Answers questions about the fleets and changes them."""
 
     def __init__(

@@ -1,8 +1,8 @@
 import os
 
-from seawall.runtime.measure import Cost, Meter
+from seawall.runtime.admin_rows import instance_row, service_row
+from seawall.runtime.cost import Cost, Meter
 from seawall.runtime.replica import Kind, Place, ReplicaSnapshot
-from seawall.runtime.report import instance_row, service_row
 from seawall.runtime.restart import State
 from seawall.topology import Address, Instance, InstanceState
 

@@ -1,4 +1,4 @@
-from seawall.runtime.readiness import holding_up
+from seawall.runtime.fleets import holding_up
 
 NEEDS = {"orders": ["inventory", "payments"], "payments": ["users"], "inventory": []}
 

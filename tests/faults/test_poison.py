@@ -1,0 +1,56 @@
+"""A message that nobody can digest ends among the dead letters, and the queue goes on."""
+
+import asyncio
+from collections.abc import Sequence
+
+from seawall.messaging.base import DeadLetter, Message, Subscription
+from seawall.messaging.connect import open_transport
+from tests.faults.conftest import Notes
+from tests.support.waiting import eventually_sync
+
+QUEUE = Subscription("notes", "workers")
+
+
+def _letters(url: str) -> Sequence[DeadLetter]:
+    async def ask() -> Sequence[DeadLetter]:
+        transport = open_transport(url)
+        await transport.open()
+        try:
+            return await transport.dead_letters(QUEUE)
+        finally:
+            await transport.aclose()
+
+    return asyncio.run(ask())
+
+
+def _put(url: str, body: bytes) -> None:
+    async def put() -> None:
+        transport = open_transport(url)
+        await transport.open()
+        try:
+            await transport.publish(QUEUE.topic, [Message("not-json", body)])
+        finally:
+            await transport.aclose()
+
+    asyncio.run(put())
+
+
+def test_each_poison_has_its_reason_and_the_queue_goes_on(notes: Notes) -> None:
+    assert notes.post("bad").status_code == 202
+    assert notes.post("deadly").status_code == 202  # ends its process at each attempt
+    _put(notes.messages_url, b"\xff no JSON")
+    for _ in range(20):
+        assert notes.post().status_code == 202
+
+    assert notes.lost() == set()
+
+    def found() -> dict[str, DeadLetter]:
+        return {letter.reason: letter for letter in _letters(notes.messages_url)}
+
+    eventually_sync(lambda: len(found()) == 3, within=15)
+    letters = found()
+    assert set(letters) == {"exhausted", "poison", "undecodable"}
+    assert "this note cannot be digested" in letters["exhausted"].error
+    assert letters["undecodable"].message.body == b"\xff no JSON"
+    assert b"deadly" in letters["poison"].message.body
+    eventually_sync(lambda: notes.project.ready("notes-1", "notes-2"))
