@@ -42,5 +42,10 @@ class RetryBudget:
         self._tries.expire(now)
         return max(0.0, self._ratio * self._tries.good + self._floor - self._tries.bad)
 
+    def share(self, now: float) -> float:
+        """The share of the retries allowed now that is left, 0 to 1."""
+        left = self.left(now)
+        return left / (left + self._tries.bad) if left else 0.0
+
     def __repr__(self) -> str:
         return f"<RetryBudget {self._tries.bad} retries for {self._tries.good} calls>"

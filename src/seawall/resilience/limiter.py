@@ -110,7 +110,9 @@ class KeyedLimiter:
         "_rounding",
         "_tolerance",
         "burst",
+        "quota",
         "rate",
+        "window",
     )
 
     def __init__(self, rate: float, burst: float, max_keys: int = MAX_KEYS) -> None:
@@ -119,6 +121,9 @@ class KeyedLimiter:
             raise Misconfigured(f"max_keys is 1 or more, not {max_keys}")
         self.rate: float = rate
         self.burst: float = burst
+        # As a policy tells it: so many calls at once, and all of them back after so long.
+        self.quota: int = int(burst)
+        self.window: float = burst / rate
         self._interval: float = 1.0 / rate
         self._tolerance: float = (burst - 1.0) / rate
         self._rounding: float = _rounding(rate)
