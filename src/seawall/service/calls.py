@@ -115,10 +115,11 @@ class Destination:
             observer=self._observe,
             clock=self.clock,
         )
+        self.budget = RetryBudget()
         self.guard = Guard(
             self.service,
             retry=self._config.retry,
-            budget=RetryBudget(),
+            budget=self.budget,
             timeout=self._config.timeout,
             clock=self.clock,
             rng=self._rng,

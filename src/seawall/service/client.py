@@ -15,6 +15,7 @@ from seawall.clock import SYSTEM, Clock
 from seawall.errors import Misconfigured, NotSent, OutcomeUnknown, SeawallError
 from seawall.facts import Observer, ignore
 from seawall.registry.watcher import Watcher
+from seawall.resilience.breaker import Breaker
 from seawall.resilience.deadline import HEADER, Deadline, tightest
 from seawall.service import context
 from seawall.service.calls import ClientConfig, Destination
@@ -82,6 +83,20 @@ class Client:
     def close(self) -> None:
         """Close the connections. Calling it twice is fine."""
         self._to.close()
+
+    # as its metrics have it
+
+    def breakers(self) -> list[Breaker]:
+        """The service's, and those of its instances."""
+        return [self._to.breaker, *(one.breaker for one in self._to.endpoints)]
+
+    def picks(self) -> dict[str, int]:
+        """How often each instance was chosen, by its id."""
+        return {one.instance.instance_id: one.picks for one in self._to.endpoints}
+
+    def retry_budget(self) -> float:
+        """The share of the retries allowed now that is left, 0 to 1."""
+        return self._to.budget.share(self._clock.now())
 
     # calls
 

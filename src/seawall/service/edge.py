@@ -20,6 +20,7 @@ from seawall.service import compression, context
 from seawall.service.bodies import CheckedBody
 from seawall.service.problem import Problem, unexpected
 from seawall.telemetry import tracing
+from seawall.telemetry.metrics import Metrics
 
 log = logging.getLogger("seawall.service")
 
@@ -49,8 +50,6 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Found = dict[bytes, bytes]
 Probe = Callable[[Scope, Receive, Send], Awaitable[None]]
-Served = Callable[[str, str, int, float], None]
-
 
 # The answer to what did not end while we drained: it may have done a part of its work.
 _CUT = Problem(status=503, detail="The service stopped before this was done.", retry_after=1.0)
@@ -69,15 +68,16 @@ class Surroundings(Protocol):
 
 
 class Edge:
-    """Wraps `app`; `probes` answers paths of its own, `served` counts."""
+    """Wraps `app`; `probes` answers paths of its own, `metrics` count."""
 
     def __init__(
-        self, app: ASGIApp, service: Surroundings, probes: dict[str, Probe], served: Served
+        self, app: ASGIApp, service: Surroundings, probes: dict[str, Probe], metrics: Metrics
     ) -> None:
         self.app = app
         self.service = service
         self._probes = probes
-        self._served = served
+        self._served = metrics.served
+        self._refused = metrics.refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,7 +121,9 @@ class Edge:
         request.enter(deadline)
         refusal = self._refusal(deadline, now)
         if refusal is not None:
-            await request.answer(refusal)
+            reason, problem = refusal
+            self._refused(reason)
+            await request.answer(problem)
             return
         scope = request.scope
         if deadline is not None and scope["method"] in _READS:
@@ -129,17 +131,19 @@ class Edge:
         else:
             await self.app(scope, receive, request.send)
 
-    def _refusal(self, deadline: Deadline | None, now: float) -> Problem | None:
+    def _refusal(self, deadline: Deadline | None, now: float) -> tuple[str, Problem] | None:
         service = self.service
         if deadline is not None and deadline.expired(now):
-            return Problem(status=504, detail="No time was left when the request arrived.")
+            problem = Problem(status=504, detail="No time was left when the request arrived.")
+            return "deadline", problem
         if service.in_flight > service.max_in_flight:
-            return Problem(
+            problem = Problem(
                 status=503,
                 detail=f"{service.max_in_flight} requests are under way, as many as allowed.",
                 retryable=True,
                 retry_after=1.0,
             )
+            return "max in flight", problem
         return None
 
     async def _within(self, seconds: float, request: "_Request", receive: Receive) -> None:

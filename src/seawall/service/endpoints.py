@@ -5,7 +5,7 @@ leaves the view. Picking is power of two choices over requests under way, among 
 neither ejected nor have just refused a connection; if that leaves none, among all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from seawall.clock import SYSTEM, Clock
@@ -28,7 +28,7 @@ INSTANCE_BREAKER = BreakerConfig(open_for=5.0, growth=2.0, open_for_max=60.0, ji
 class Endpoint:
     """One instance, as this client sees it."""
 
-    __slots__ = ("away_until", "breaker", "instance", "key", "pool")
+    __slots__ = ("away_until", "breaker", "instance", "key", "picks", "pool")
 
     def __init__(self, instance: Instance, pool: Pool, breaker: Breaker) -> None:
         self.key = f"{instance.instance_id}/{instance.incarnation}"
@@ -36,6 +36,7 @@ class Endpoint:
         self.pool = pool
         self.breaker = breaker
         self.away_until = float("-inf")
+        self.picks = 0
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.key} {self.breaker.state.value} {self.pool!r}>"
@@ -77,7 +78,9 @@ class Endpoints:
             usable = [one for one in usable if one.key not in avoid] or usable
         if not usable:
             raise NoInstance(f"no instance of {self._service}")
-        return self._balancer.pick(usable, _load)
+        picked = self._balancer.pick(usable, _load)
+        picked.picks += 1
+        return picked
 
     def _usable(self, endpoints: list[Endpoint]) -> list[Endpoint]:
         now = self._clock.now()
@@ -99,11 +102,15 @@ class Endpoints:
         key = f"{instance.instance_id}/{instance.incarnation}"
         found = self._known.get(key)
         if found is None:
-            breaker = Breaker(INSTANCE_BREAKER, name=instance.instance_id, rng=self._rng)
+            name = f"{self._service}/{instance.instance_id}"
+            breaker = Breaker(INSTANCE_BREAKER, name=name, rng=self._rng)
             pool = Pool(instance.address, self._pool, clock=self._clock)
             found = self._known[key] = Endpoint(instance, pool, breaker)
         found.instance = instance
         return found
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(tuple(self._known.values()))
 
     def succeeded(self, endpoint: Endpoint) -> None:
         self._outliers.succeeded(endpoint.key, self._clock.now())

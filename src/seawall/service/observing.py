@@ -1,21 +1,29 @@
 """Facts of a service's parts, as metrics and log lines."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from seawall.concurrency.guard import GaveUp
 from seawall.concurrency.guard import Retried as CallRetried
-from seawall.messaging.facts import Acked, BrokerAway, BrokerBack, Died, LeaseLost, Retried
+from seawall.messaging.facts import (
+    Acked,
+    BrokerAway,
+    BrokerBack,
+    Died,
+    LeaseLost,
+    Published,
+    PublishFailed,
+    Retried,
+)
 from seawall.messaging.outbox import RelayRefused, RelayStalled
 from seawall.registry.heartbeat import HeartbeatLost, HeartbeatRestored, PlaceTaken
 from seawall.registry.watcher import InstancesSuspected, WatchLost, WatchRestored
 from seawall.resilience.breaker import BreakerMoved, State
 from seawall.resilience.outlier import Ejected
 from seawall.service.calls import CallMade
-from seawall.telemetry.metrics import Labels, Metrics
+from seawall.telemetry.metrics import Metrics
 
 log = logging.getLogger("seawall.service")
-
-_BREAKER_VALUE = {State.CLOSED: 0.0, State.OPEN: 1.0, State.HALF_OPEN: 2.0}
 
 
 class Observing:
@@ -24,18 +32,13 @@ class Observing:
     def __init__(self, service: str, metrics: Metrics) -> None:
         self._service = service
         self._metrics = metrics
-        self._breakers: dict[str, State] = {}
-        metrics.readings(
-            "seawall_breaker_state",
-            "0 closed, 1 open, 2 half-open",
-            ("caller", "callee"),
-            self._breaker_states,
-        )
         self._moves = metrics.counts(
             "seawall_breaker_transitions", "Moves of circuit breakers", ("caller", "callee", "to")
         )
         self._retries = metrics.counts(
-            "seawall_retries", "Tries after the first", ("caller", "callee", "outcome")
+            "seawall_retries",
+            "Tries that failed: retried, or why not",
+            ("caller", "callee", "outcome"),
         )
         self._ejections = metrics.counts(
             "seawall_outlier_ejections", "Instances left out for a while", ("caller",)
@@ -45,12 +48,30 @@ class Observing:
             "Messages handled, by outcome",
             ("messaging_destination_name", "messaging_consumer_group_name", "outcome"),
         )
+        self._redeliveries = metrics.counts(
+            "seawall_queue_redeliveries",
+            "Messages that failed and are delivered again",
+            ("queue", "group"),
+        )
+        self._sent = metrics.counts(
+            "messaging_client_sent_messages",
+            "Messages handed to the broker, by outcome",
+            ("messaging_destination_name", "outcome"),
+        )
+        self._sending = metrics.durations(
+            "messaging_client_operation_duration_seconds",
+            "Duration of storing a batch of messages",
+            ("messaging_destination_name", "messaging_operation_name"),
+        )
         self._kinds: dict[type, Callable[..., None]] = {
             CallMade: self._call_made,
             CallRetried: self._call_retried,
+            GaveUp: self._gave_up,
             BreakerMoved: self._breaker_moved,
             Ejected: self._ejected,
             Acked: self._acked,
+            Published: self._published,
+            PublishFailed: self._publish_failed,
             Retried: self._retried,
             Died: self._died,
             LeaseLost: self._lease_lost,
@@ -65,19 +86,16 @@ class Observing:
         elif isinstance(fact, _TOLD):
             log.info("%s", fact, extra={"event": type(fact).__name__})
 
-    def _breaker_states(self) -> Iterable[tuple[Labels, float]]:
-        for callee, state in tuple(self._breakers.items()):
-            yield (self._service, callee), _BREAKER_VALUE[state]
-
     def _call_made(self, fact: CallMade) -> None:
         self._metrics.called(fact.method, fact.callee, fact.status, fact.error, fact.seconds)
 
     def _call_retried(self, fact: CallRetried) -> None:
-        self._retries.add((self._service, fact.name, type(fact.error).__name__))
+        self._retries.add((self._service, fact.name, "retried"))
+
+    def _gave_up(self, fact: GaveUp) -> None:
+        self._retries.add((self._service, fact.name, fact.why.name.lower()))
 
     def _breaker_moved(self, fact: BreakerMoved) -> None:
-        if len(self._breakers) < 1000 or fact.name in self._breakers:  # services and instances
-            self._breakers[fact.name] = fact.now
         self._moves.add((self._service, fact.name, fact.now.value))
         say = log.warning if fact.now is State.OPEN else log.info
         say("the breaker of %s is %s", fact.name, fact.now.value, extra={"event": "BreakerMoved"})
@@ -92,8 +110,16 @@ class Observing:
             self._metrics.handled(topic, group, "", seconds)
         self._outcomes.add((topic, group, "ok"), len(fact.seconds))
 
+    def _published(self, fact: Published) -> None:
+        self._sent.add((fact.topic, "ok"), fact.messages)
+        self._sending.observe((fact.topic, "send"), fact.seconds)
+
+    def _publish_failed(self, fact: PublishFailed) -> None:
+        self._sent.add((fact.topic, "failed"), fact.messages)
+
     def _retried(self, fact: Retried) -> None:
         self._outcomes.add((fact.subscription.topic, fact.subscription.group, "retried"))
+        self._redeliveries.add((fact.subscription.topic, fact.subscription.group))
         log.warning(
             "message %s on %s failed at attempt %d, again in %.1f s: %s",
             *(fact.message_id, fact.subscription.topic, fact.attempt, fact.delay, fact.error),

@@ -8,6 +8,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from seawall.service.edge import Probe
+from seawall.service.gauges import Gauges
 from seawall.service.health import Health, Status, overall
 from seawall.service.life import Life
 from seawall.telemetry.metrics import Metrics
@@ -24,6 +25,7 @@ class Probed(Protocol):
     version: str
     health: Health
     metrics: Metrics
+    gauges: Gauges
     draining: bool
     life: Life | None
     served_by: bytes
@@ -95,6 +97,7 @@ class Probes:
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         accept = next((v for k, v in scope["headers"] if k == b"accept"), b"").decode("latin-1")
+        await self._service.gauges.refresh()
         # In a thread: it reads /proc, and its text may be long.
         body, content_type = await asyncio.to_thread(self._service.metrics.render, accept)
         await self._answer(send, 200, content_type.encode(), body)

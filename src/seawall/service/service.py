@@ -27,6 +27,7 @@ from seawall.service.client import Client
 from seawall.service.database import Database, PoolSize, Transaction
 from seawall.service.edge import Edge
 from seawall.service.events import topic_of
+from seawall.service.gauges import Gauges
 from seawall.service.handlers import Declared
 from seawall.service.health import Check, Health, Probe
 from seawall.service.life import Declarations, Life
@@ -95,6 +96,7 @@ class Service(FastAPI):
         self.served_by = f"{name}/starting".encode()
         self.metrics = Metrics(name, str(parse_version(version)))
         self.observer = Fanout(Observing(name, self.metrics))
+        self.metrics.dropping("facts", "observer failed", lambda: self.observer.failed)
         self.health = Health()
         self.memory = Memory(name)
         self.settings = settings
@@ -107,24 +109,8 @@ class Service(FastAPI):
         super().__init__(version=version, lifespan=self._live, **fastapi)
         self.router.route_class = Route
         answers.install(self)
-        self._edge = Edge(super().__call__, self, Probes(self).by_path, self.metrics.served)
-        self._read_gauges()
-
-    def _read_gauges(self) -> None:
-        def gauge(name: str, help_text: str, read: Callable[[], float]) -> None:
-            self.metrics.readings(name, help_text, ("service",), lambda: [((self.name,), read())])
-
-        gauge("http_server_active_requests", "HTTP requests under way", lambda: self.in_flight)
-        gauge(
-            "seawall_event_loop_lag_seconds",
-            "How late the event loop answered, at the last heartbeat",
-            lambda: self.life.loop_lag if self.life else 0.0,
-        )
-        gauge(
-            "seawall_registry_staleness_seconds",
-            "Since the registry was read; 0 where nobody asks it",
-            lambda: self.life.staleness if self.life else 0.0,
-        )
+        self.gauges = Gauges(self, self._declared, self.metrics)
+        self._edge = Edge(super().__call__, self, Probes(self).by_path, self.metrics)
 
     # declaring
 
@@ -414,6 +400,7 @@ class Service(FastAPI):
             observer=self.observer,
             in_flight=lambda: self.in_flight,
         )
+        self.metrics.commit = self.life.settings.commit
         self.draining = False
         self.served_by = f"{self.name}/{self.life.instance_id}".encode()
         # FastAPI asks at every request whether an OpenTelemetry SDK is there, which costs 2 µs.

@@ -36,6 +36,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int | None = None
     log_level: str = "INFO"
+    commit: str = ""  # what was built, for `seawall_build_info`
     drain: float = DEFAULT_DRAIN  # seconds in which requests and messages under way may end
     propagation: float = DEFAULT_PROPAGATION  # seconds
 
@@ -55,6 +56,7 @@ class Settings:
             host=read.text("HOST") or default.host,
             port=read.integer("PORT"),
             log_level=(read.text("LOG_LEVEL") or default.log_level).upper(),
+            commit=read.text("SEAWALL_COMMIT") or default.commit,
             drain=read.seconds("SEAWALL_DRAIN_SECONDS", default.drain),
             propagation=read.seconds("SEAWALL_PROPAGATION_SECONDS", default.propagation),
         )

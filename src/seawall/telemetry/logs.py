@@ -130,6 +130,12 @@ def configure(resource: Resource, level: str = "INFO", stream: TextIO | None = N
     return handler
 
 
+def dropped() -> int:
+    """Lines of this process that could not be written."""
+    streams = (one for one in logging.getLogger().handlers if isinstance(one, LogStream))
+    return sum(stream.dropped for stream in streams)
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()

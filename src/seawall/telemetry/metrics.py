@@ -6,8 +6,10 @@ routes are templates, and beyond `MAX_SERIES` label sets of one metric everythin
 counted under `__other__`.
 """
 
+import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from prometheus_client import (
@@ -24,6 +26,8 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+
+from seawall.telemetry import logs
 
 # OpenTelemetry's advice for HTTP durations, in seconds.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -111,7 +115,7 @@ class Counts(Collector):
 
 
 class Readings(Collector):
-    """A gauge whose values are read when somebody asks for the metrics."""
+    """A gauge, or a counter kept elsewhere, that is read when somebody asks for the metrics."""
 
     def __init__(
         self,
@@ -119,15 +123,17 @@ class Readings(Collector):
         help_text: str,
         labels: Sequence[str],
         read: Callable[[], Iterable[tuple[Labels, float]]],
+        counter: bool = False,
     ) -> None:
         self._name = name
         self._help = help_text
         self._labels = tuple(labels)
         self._read = read
+        self._family = CounterMetricFamily if counter else GaugeMetricFamily
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, value in self._read():
+        family = self._family(self._name, self._help, labels=self._labels)
+        for labels, value in islice(self._read(), MAX_SERIES):
             family.add_metric(labels, value)
         yield family
 
@@ -162,11 +168,29 @@ class Metrics:
                 _PROCESS_LABELS,
             )
         )
-        self._info = {"version": version}
-        self.readings("seawall_build_info", "What runs here", ("version",), self._build)
+        self._shed = self.counts(
+            "seawall_load_shed", "Requests refused before they were read", ("service", "reason")
+        )
+        self._dropped: dict[tuple[str, str], Callable[[], float]] = {}
+        self.dropping("logs", "not writable", logs.dropped)
+        self.readings(
+            "seawall_telemetry_dropped",
+            "Logs and facts that nobody got",
+            ("signal", "reason"),
+            lambda: [(labels, read()) for labels, read in self._dropped.items()],
+            counter=True,
+        )
+        self.commit = ""
+        self._version = version
+        self.readings(
+            "seawall_build_info",
+            "What runs here",
+            ("service", "version", "python", "commit"),
+            self._build,
+        )
 
     def _build(self) -> Iterable[tuple[Labels, float]]:
-        yield (self._info["version"],), 1.0
+        yield (self._service, self._version, platform.python_version(), self.commit), 1.0
 
     def counts(self, name: str, help_text: str, labels: Sequence[str]) -> Counts:
         """A counter of your own; the exposition adds `_total` to its name."""
@@ -182,9 +206,16 @@ class Metrics:
         help_text: str,
         labels: Sequence[str],
         read: Callable[[], Iterable[tuple[Labels, float]]],
+        *,
+        counter: bool = False,
     ) -> None:
-        """A gauge of your own; `read` yields its values when somebody asks."""
-        self._add(Readings(name, help_text, labels, read))
+        """A gauge of your own, or a counter; `read` yields its values when somebody asks, in a
+        thread, and no more than `MAX_SERIES` are taken."""
+        self._add(Readings(name, help_text, labels, read, counter))
+
+    def dropping(self, signal: str, reason: str, read: Callable[[], float]) -> None:
+        """Show what `read` counts: records of `signal` that were given up."""
+        self._dropped[signal, reason] = read
 
     def served(self, method: str, route: str, status: int, seconds: float) -> None:
         self.server.observe((method, route, _status(status), self._service), seconds)
@@ -197,6 +228,9 @@ class Metrics:
 
     def handled(self, topic: str, group: str, error: str, seconds: float) -> None:
         self.processed.observe((topic, group, error, "seawall", self._service), seconds)
+
+    def refused(self, reason: str) -> None:
+        self._shed.add((self._service, reason))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type, in the format that `accept` prefers."""

@@ -1,3 +1,6 @@
+from itertools import count
+from platform import python_version
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from seawall.telemetry.metrics import MAX_SERIES, OTHER, Metrics
@@ -65,5 +68,26 @@ def test_readings_are_read_when_asked() -> None:
     value[0] = 2.0
     samples = _samples(metrics)
     assert samples["level", ()] == 2
-    assert samples["seawall_build_info", _at(version="1.2.0")] == 1
     assert ("process_resident_memory_bytes", ()) in samples
+
+
+def test_what_is_built_and_what_is_lost_is_told() -> None:
+    metrics = Metrics("orders", "1.2.0")
+    metrics.commit = "abc"
+    metrics.dropping("facts", "observer failed", lambda: 3)
+    metrics.refused("deadline")
+    samples = _samples(metrics)
+    build = {"service": "orders", "version": "1.2.0", "commit": "abc"}
+    assert samples["seawall_build_info", _at(**build, python=python_version())] == 1
+    dropped = "seawall_telemetry_dropped_total"
+    assert samples[dropped, _at(signal="facts", reason="observer failed")] == 3
+    assert samples[dropped, _at(signal="logs", reason="not writable")] == 0
+    assert samples["seawall_load_shed_total", _at(service="orders", reason="deadline")] == 1
+
+
+def test_readings_are_bounded() -> None:
+    metrics = Metrics("orders", "1.0.0")
+    endless = (((str(number),), 1.0) for number in count())
+    metrics.readings("level", "A level", ("which",), lambda: endless, counter=True)
+    lines = metrics.render()[0].decode().splitlines()
+    assert len([line for line in lines if line.startswith("level_total{")]) == MAX_SERIES
