@@ -1,11 +1,11 @@
-"""The gateway beside nginx and a FastAPI+httpx2 proxy, over one upstream.
+"""The gateway, interpreted and compiled, beside nginx and FastAPI+httpx2, over one upstream.
 
 Each proxy is one worker on core 0; the upstream (nginx) and wrk are on core 1. Rounds are
 interleaved, figures are medians. `cpu_us` is the CPU time of the proxy's process per request, the
 sturdiest figure on a machine that others use too; `cpu_of_nginx` is nginx' over it, what
 `of_nginx` would be on a quiet machine. nginx writes a JSON access log as we do.
 
-    python -m benchmarks.gateway [seconds of a round] [rounds]
+    python -m benchmarks.gateway [seconds of a round] [rounds] [subject...]
 """
 
 import re
@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import psutil
 
 from benchmarks.report import Row, table, versions, write
+from hatch_build import can_compile, compiled
 from tests.support.servers import free_port
 
 PEERS = Path(__file__).parent / "peers"
@@ -88,6 +89,37 @@ def _nginx(template: str, place: Path, port: int, upstream: int = 0) -> list[str
     return ["nginx", "-e", str(place / "nginx.log"), "-c", str(conf)]
 
 
+# A subject's command and environment, for its folder, its port and that of the upstream.
+Make = Callable[[Path, int, int], tuple[list[str], dict[str, str]]]
+
+
+def _peer_nginx(place: Path, port: int, upstream: int) -> tuple[list[str], dict[str, str]]:
+    return _nginx("proxy.conf", place, port, upstream), {}
+
+
+def _seawall(place: Path, port: int, upstream: int) -> tuple[list[str], dict[str, str]]:
+    peer = [sys.executable, "-m", "benchmarks.peers.seawall_gateway"]
+    return [*peer, str(port), str(upstream), str(place / f"access-{port}.log")], {}
+
+
+def _seawall_compiled(place: Path, port: int, upstream: int) -> tuple[list[str], dict[str, str]]:
+    command, _ = _seawall(place, port, upstream)
+    return command, {"PYTHONPATH": str(compiled())}
+
+
+def _fastapi(place: Path, port: int, upstream: int) -> tuple[list[str], dict[str, str]]:
+    uvicorn = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "error"]
+    return [*uvicorn, "--port", str(port), "benchmarks.peers.fastapi_proxy:app"], {}
+
+
+SUBJECTS: Mapping[str, Make] = {
+    "nginx": _peer_nginx,
+    "seawall-interpreted": _seawall,
+    "seawall-compiled": _seawall_compiled,
+    "fastapi-httpx2": _fastapi,
+}
+
+
 def measure(proxy: Proxy, load: str, seconds: int) -> dict[str, float]:
     script = ["-s", str(PEERS / "varied.lua")] if load == "varied" else []
     before = proxy.cpu()
@@ -127,30 +159,25 @@ def _milliseconds(text: str) -> float:
     return number * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
-def run(seconds: int, rounds: int) -> list[Row]:
+def run(seconds: int, rounds: int, subjects: Collection[str]) -> list[Row]:
     place = Path(tempfile.mkdtemp(prefix="seawall-bench-"))
     upstream = free_port()
-    ports = {name: free_port() for name in ("nginx", "seawall-interpreted", "fastapi-httpx2")}
     env = {"PATH": "/usr/sbin:/usr/bin:/bin", "UPSTREAM": f"http://127.0.0.1:{upstream}"}
     service = subprocess.Popen(
         ["taskset", "-c", "1", *_nginx("upstream.conf", place, upstream)], env=env
     )
-    commands = {
-        "nginx": _nginx("proxy.conf", place, ports["nginx"], upstream),
-        "seawall-interpreted": [
-            *(sys.executable, "-m", "benchmarks.peers.seawall_gateway"),
-            *(str(ports["seawall-interpreted"]), str(upstream), str(place / "access.log")),
-        ],
-        "fastapi-httpx2": [
-            *(sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "error"),
-            *("--port", str(ports["fastapi-httpx2"]), "benchmarks.peers.fastapi_proxy:app"),
-        ],
-    }
     proxies: list[Proxy] = []
     try:
         _until_answers(upstream)
-        for name, command in commands.items():
-            proxies.append(Proxy(name, command, ports[name], env))
+        for subject, make in SUBJECTS.items():
+            if subject not in subjects:
+                continue
+            if subject == "seawall-compiled" and not can_compile():
+                print("no C compiler, or no headers of Python: the compiled build is left out")
+                continue
+            port = free_port()
+            command, more = make(place, port, upstream)
+            proxies.append(Proxy(subject, command, port, {**env, **more}))
         return _rows(proxies, seconds, rounds)
     finally:
         for proxy in proxies:
@@ -180,7 +207,7 @@ def _rows(proxies: list[Proxy], seconds: int, rounds: int) -> list[Row]:
 def main() -> None:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    rows = run(seconds, rounds)
+    rows = run(seconds, rounds, {"nginx", *sys.argv[3:]} if sys.argv[3:] else SUBJECTS)
     print(table(f"Gateway, {CONNECTIONS} connections, one worker each", COLUMNS, rows))
     used = versions(["seawall", "uvloop", "fastapi", "httpx2", "uvicorn"])
     nginx = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
