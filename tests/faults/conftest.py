@@ -126,7 +126,7 @@ class Notes:
             row = self.project.instances()[instance]
             return row["state"] == "ready" and row["pid"] != before
 
-        eventually_sync(replaced)
+        eventually_sync(replaced, within=15)
 
     def post(self, kind: str = "good") -> httpx2.Response:
         """Post a note, and remember it if it was taken."""

@@ -12,7 +12,7 @@ def test_killed_it_costs_no_read_and_no_message(notes: Notes) -> None:
     with notes.load() as load:
         for _ in range(3):
             goal = load.posts[202] + 50
-            eventually_sync(lambda goal=goal: load.posts[202] >= goal)
+            eventually_sync(lambda goal=goal: load.posts[202] >= goal, within=15)
             notes.kill("valkey")
 
     assert (set(load.reads), load.broken) == ({200}, 0)
@@ -25,7 +25,7 @@ def test_killed_it_costs_no_read_and_no_message(notes: Notes) -> None:
 
 def test_paused_it_holds_up_no_read_and_messages_resume(notes: Notes) -> None:
     with notes.load() as load:
-        eventually_sync(lambda: load.posts[202] >= 50)
+        eventually_sync(lambda: load.posts[202] >= 50, within=15)
         os.kill(notes.pid("valkey"), signal.SIGSTOP)
         try:
             # Posts are given up after some seconds; reads wait for nothing.
@@ -37,7 +37,7 @@ def test_paused_it_holds_up_no_read_and_messages_resume(notes: Notes) -> None:
         finally:
             os.kill(notes.pid("valkey"), signal.SIGCONT)
         goal = load.posts[202] + 50
-        eventually_sync(lambda: load.posts[202] >= goal)
+        eventually_sync(lambda: load.posts[202] >= goal, within=15)
 
     assert (set(load.reads), load.broken) == ({200}, 0)
     assert notes.lost() == set()
@@ -47,7 +47,7 @@ def test_kill_9_of_everything_in_turn_loses_nothing(notes: Notes) -> None:
     with notes.load() as load:
         for victim in ("notes-1", "valkey", "notes-2"):
             goal = load.posts[202] + 30
-            eventually_sync(lambda goal=goal: load.posts[202] >= goal)
+            eventually_sync(lambda goal=goal: load.posts[202] >= goal, within=15)
             notes.kill(victim)
 
     assert notes.lost() == set()

@@ -323,6 +323,8 @@ def _translated(where: str, *, committing: bool = False) -> Iterator[None]:
 def _gone(where: str, why: str, committing: bool) -> Exception:
     if "locked" in why:
         return Unavailable(f"{where} is locked: {why}")
+    if "disk is full" in why:  # SQLite has undone it, also at the commit
+        return Unavailable(f"{where} has no room: {why}")
     if committing:
         return OutcomeUnknown(f"{where} went away while committing: {why}")
     return Unavailable(f"{where} cannot be reached: {why}")
