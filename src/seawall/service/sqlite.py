@@ -57,11 +57,9 @@ HELD = 0.05  # seconds
 KNOWN = 1_000
 
 _PRAGMAS = (
-    f"busy_timeout = {int(LOCK_TIMEOUT * 1000)}",
-    "journal_mode = WAL",
+    f"busy_timeout = {int(LOCK_TIMEOUT * 1000)}",  # while a file is opened, or closed by others
     "synchronous = FULL",  # committed is on disk
     "foreign_keys = ON",
-    "busy_timeout = 0",  # from here on we wait ourselves: LOCK_POLL
 )
 
 T = TypeVar("T")
@@ -115,13 +113,18 @@ class Writer:
     async def connect(self) -> "Connection":
         async with self._opening:
             if self._file is None:
-                self._file = await self._in_thread(self._open)
+                self._file = await self._opened()
         return Connection(self, self._file)
 
-    def _open(self) -> sqlite3.Connection:
-        file = self._connect()
-        prepare(file)
-        return file
+    async def _opened(self) -> sqlite3.Connection:
+        until = self._clock.now() + LOCK_TIMEOUT
+        while True:
+            try:
+                return await self._in_thread(_open, self._connect)
+            except sqlite3.OperationalError as error:
+                if not _locked(error) or self._clock.now() > until:
+                    raise
+                await self._clock.sleep(LOCK_POLL)
 
     async def close(self) -> None:
         """Wait for the last commit, and close the file."""
@@ -208,7 +211,7 @@ class Writer:
             try:
                 file.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
-                if "locked" not in str(error) or self._clock.now() > until:
+                if not _locked(error) or self._clock.now() > until:
                     raise Unavailable(f"{self._where} cannot be written: {error}") from error
                 self._contended_until = self._clock.now() + CONTENDED
                 await self._clock.sleep(LOCK_POLL)
@@ -254,6 +257,23 @@ class Writer:
 
     def __repr__(self) -> str:
         return f"<Writer {self._where} {len(self._line)} waiting>"
+
+
+def _open(connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+    file = connect()
+    try:
+        prepare(file)
+        # Kept in the file. While several processes change it, SQLite does not wait for its turn.
+        file.execute("PRAGMA journal_mode = WAL").close()
+        file.execute("PRAGMA busy_timeout = 0").close()  # from here on we wait: LOCK_POLL
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file
+
+
+def _locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error)
 
 
 def _remember(texts: set[str], sql: str) -> None:
