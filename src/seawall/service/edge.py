@@ -45,8 +45,15 @@ _TOLD = frozenset({_DEADLINE, _IDEMPOTENCY, b"x-identity-subject"})
 _PROBED = frozenset({"GET", "HEAD"})
 _IDENTITY = (b"x-identity-subject", b"x-identity-scopes", b"x-identity-issuer")
 
-# Safe to abandon when the caller's time is up; others may be in the middle of a write.
+# Safe to abandon when nobody waits any more; others may be in the middle of a write.
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# In the scope of a read: the task that works on it, and whether its client has left since.
+READER = "seawall.reader"
+LEFT = "seawall.left"
+
+# What nginx has made usual for a request whose client left before there was an answer.
+_CLIENT_LEFT = 499
 
 Found = dict[bytes, bytes]
 Probe = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -93,6 +100,8 @@ class Edge:
         began = SYSTEM.now()
         found = _find(scope)
         request = _Request(service, scope, found, send)
+        if method in _READS:
+            scope[READER] = asyncio.current_task()
         try:
             if _LENGTH in found or _CHUNKED in found:
                 is_json = b"json" in found.get(b"content-type", b"")
@@ -103,6 +112,9 @@ class Edge:
             else:
                 await self._bounded(request, receive, began)
         except asyncio.CancelledError:
+            if LEFT in scope:
+                request.status = request.status or _CLIENT_LEFT
+                return
             if service.draining and not request.status:
                 await request.answer(_CUT)
             raise

@@ -143,7 +143,6 @@ class _Serving:
         self._signalled = asyncio.Event()
         config = uvicorn.Config(
             app,
-            http="httptools",
             access_log=False,
             log_config=None,
             server_header=False,

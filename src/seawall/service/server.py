@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seawall.clock import SYSTEM
+from seawall.service.edge import LEFT, READER
 
 # How often the Date header is renewed.
 _TICK = 1.0  # seconds
@@ -27,10 +29,28 @@ _MOST = 4096
 log = logging.getLogger("seawall.service")
 
 
+class Protocol(HttpToolsProtocol):
+    """A connection; when it is lost, the read that still works for it is cancelled.
+
+    ASGI's own way to tell is a message that a second task would have to wait for at every
+    request.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            reader: asyncio.Task[None] | None = cycle.scope.get(READER)  # type: ignore[assignment]
+            if reader is not None:
+                cycle.scope[LEFT] = True  # type: ignore[literal-required]
+                reader.cancel()
+
+
 class Server(uvicorn.Server):
     """`up` is set once it listens; `leave` makes `serve` close and return."""
 
     def __init__(self, config: uvicorn.Config) -> None:
+        config.http = Protocol
         super().__init__(config)
         self.up = asyncio.Event()
         self._leaving = asyncio.Event()

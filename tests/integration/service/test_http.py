@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, BackgroundTasks, HTTPException, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
@@ -37,6 +37,7 @@ class Served:
         self.system = system
         self.release = asyncio.Event()
         self.entered = 0
+        self.finished = 0
 
 
 def _plain(service: Service, state: list["Served"]) -> None:
@@ -54,11 +55,19 @@ def _plain(service: Service, state: list["Served"]) -> None:
     async def create(item: Item) -> Item:
         return item
 
-    @service.get("/wait")
+    @service.api_route("/wait", methods=["GET", "POST"])
     async def wait() -> str:
         state[0].entered += 1
-        await state[0].release.wait()
+        await finish()
         return "done"
+
+    async def finish() -> None:
+        await state[0].release.wait()
+        state[0].finished += 1
+
+    @service.get("/afterwards")
+    async def afterwards(tasks: BackgroundTasks) -> None:
+        tasks.add_task(finish)
 
     @service.get("/me")
     async def me(caller: Caller) -> dict[str, Any]:
@@ -397,19 +406,49 @@ async def test_a_draining_service_answers_and_closes(served: Served) -> None:
     assert answer.headers["connection"] == "close"
 
 
-async def test_a_client_that_leaves_harms_nobody(served: Served) -> None:
+async def _leave(served: Served, request: bytes) -> None:
+    """Send a request, and reset the connection when a handler works on it."""
+    entered = served.entered
     address = served.system.address("orders")
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    writer.write(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
-    await eventually(lambda: served.entered == 1)
+    _, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(request)
+    await eventually(lambda: served.entered == entered + 1)
     writer.transport.get_extra_info("socket").setsockopt(
         socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
     )
     writer.transport.abort()
-    del reader
-    served.release.set()
-    await eventually(lambda: served.service.in_flight == 0)
+
+
+async def test_a_read_ends_when_its_client_leaves(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    for more in (b"", b"x-deadline-ms: 60000\r\n"):
+        await _leave(served, b"GET /wait HTTP/1.1\r\nhost: a\r\n" + more + b"\r\n")
+        await eventually(lambda: served.service.in_flight == 0)
+    assert served.finished == 0
+    assert not caplog.records  # it is nobody's failure
     assert (await served.http.get("/hello/you")).status_code == 200
+    text = (await served.http.get("/metrics")).text
+    count = next(line for line in text.splitlines() if "_count{" in line and '"499"' in line)
+    assert '"/wait"' in count
+    assert count.endswith(" 2.0")
+
+
+async def test_a_write_goes_on_when_its_client_leaves(served: Served) -> None:
+    await _leave(served, b"POST /wait HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
+    assert (await served.http.get("/hello/you")).status_code == 200  # it has noticed by now
+    assert served.service.in_flight == 1
+    served.release.set()
+    await eventually(lambda: served.finished == 1)
+    await eventually(lambda: served.service.in_flight == 0)
+
+
+async def test_work_after_the_answer_goes_on_when_the_client_leaves(served: Served) -> None:
+    async with httpx2.AsyncClient(base_url=served.system.url("orders")) as http:
+        assert (await http.get("/afterwards")).status_code == 200
+    assert (await served.http.get("/hello/you")).status_code == 200
+    served.release.set()
+    await eventually(lambda: served.finished == 1)
 
 
 def test_gzip_of_the_standard_library_agrees() -> None:
