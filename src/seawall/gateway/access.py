@@ -47,10 +47,11 @@ class Stamp:
 class AccessLog:
     """Gathers lines and hands them to `write`, which returns how many bytes it took."""
 
-    __slots__ = ("_backlog", "_lines", "_write", "dropped", "stamp")
+    __slots__ = ("_backlog", "_lines", "_write", "dropped", "is_on", "stamp")
 
     def __init__(self, write: Callable[[bytes], int] | None) -> None:
         self._write: Callable[[bytes], int] | None = write
+        self.is_on: bool = write is not None
         self._lines: list[str] = []
         self._backlog: bytes = b""
         self.stamp: Stamp = Stamp()
@@ -62,10 +63,6 @@ class AccessLog:
         lines.append(line)
         if len(lines) >= BATCH:
             self.flush()
-
-    @property
-    def is_on(self) -> bool:
-        return self._write is not None
 
     def flush(self) -> None:
         """Write what has been gathered."""

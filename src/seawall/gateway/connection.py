@@ -24,6 +24,8 @@ from seawall.wire.http1 import (
     scan_request,
 )
 
+CR: Final = 0x0D
+
 # What is read ahead of the request under way.
 MAX_AHEAD: Final = 64 * 1024
 # Of a body that nobody wants: shorter ones are read to keep the connection.
@@ -287,7 +289,7 @@ class Downstream(Timed):
 
     def _next_request(self) -> bool:
         data = self._buffer
-        if data.startswith(b"\r\n"):
+        if data[0] == CR and data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112, 2.2: one empty line before a request is forgiven
         end = data.find(b"\r\n\r\n") + 4
         if not 4 <= end <= MAX_HEAD:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 # The boundaries that OpenTelemetry's semantic conventions give for HTTP durations.
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+FIRST_BOUND: Final = 0.005
+BOUNDS = (FIRST_BOUND, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 MAX_SERIES: Final = 100  # of one route
 OTHER: Final = (b"__other__", 0)
 
@@ -43,7 +44,7 @@ class RouteMetrics:
             key = (method, status) if len(self.series) < MAX_SERIES else OTHER
             series = self.series.setdefault(key, Series())
         series.total += seconds
-        series.buckets[bisect_left(BOUNDS, seconds)] += 1
+        series.buckets[bisect_left(BOUNDS, seconds) if seconds > FIRST_BOUND else 0] += 1
 
 
 class Metrics:
@@ -86,7 +87,7 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
     """Prometheus' text format; `more` are (name, kind, help, labels, value) of other parts."""
     lines = list(_histograms([*metrics.routes, metrics.unrouted]))
     own = [
-        *(
+        *[
             (
                 "seawall_gateway_flags_total",
                 "counter",
@@ -95,8 +96,8 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
                 float(count),
             )
             for flag, count in sorted(metrics.flags.items())
-        ),
-        *(
+        ],
+        *[
             (
                 "seawall_retries_total",
                 "counter",
@@ -105,7 +106,7 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
                 float(count),
             )
             for service, count in sorted(metrics.retries.items())
-        ),
+        ],
         (
             "http_server_active_requests",
             "gauge",

@@ -70,8 +70,7 @@ class _Table(Generic[T]):
                 return entry
         # Cut to the segments that a prefix can have, then drop them from the right.
         parts = path.split(b"/", self.deepest + 1)
-        del parts[self.deepest + 1 :]
-        prefix = b"/".join(parts)
+        prefix = path if len(parts) < self.deepest + 2 else path[: -len(parts[-1]) - 1]
         while True:
             for entry in self.prefix.get(prefix, ()):
                 if entry.fits(head):

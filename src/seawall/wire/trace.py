@@ -20,6 +20,7 @@ _MEMBER: Final = re.compile(
 )
 _MAX_MEMBERS: Final = 32  # section 3.3.1.1
 _MAX_STATE: Final = 512  # characters that everybody must pass on (section 3.3.1.5); we pass no more
+_ZEROS: Final = "0" * 4096
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 
@@ -104,4 +105,4 @@ class Ids:
             at = 0
         self._at = at + digits
         found = self._pool[at : at + digits]
-        return found if found.strip("0") else found[:-1] + "1"
+        return found if found > _ZEROS else found[:-1] + "1"
