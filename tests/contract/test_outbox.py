@@ -2,15 +2,16 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from seawall.clock import SYSTEM
+from seawall.concurrency.tasks import Tasks
 from seawall.errors import Refused, Unavailable
 from seawall.messaging import outbox
 from seawall.messaging.base import Delivery, Message, Receipt, Subscription
@@ -20,7 +21,7 @@ from seawall.messaging.tables import metadata
 from seawall.messaging.tables import outbox as table
 from seawall.messaging.transports.memory import Broker, MemoryTransport
 from tests.support.servers import RespServer
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_async
 
 TOPIC = "order.placed"
 SUB = Subscription(TOPIC, "g")
@@ -51,10 +52,14 @@ class Broken(MemoryTransport):
         self.away = False
         self.refuses: set[str] = set()
         self.batches: list[list[str]] = []
+        self.before: Awaitable[object] | None = None
 
     async def publish(
         self, topic: str, messages: Sequence[Message], *, delay: float = 0.0
     ) -> Sequence[Receipt]:
+        if self.before is not None:
+            before, self.before = self.before, None
+            await before
         if self.away:
             raise Unavailable("away")
         self.batches.append([message.id for message in messages])
@@ -239,6 +244,59 @@ async def test_a_later_row_of_a_key_waits_for_a_claimed_earlier_one(
     await slow._publish(claimed)
     assert await quick.relay_once() == 1
     assert transport.batches == [["4"], ["1", "2"], ["3"]]
+
+
+async def test_transactions_of_one_key_leave_in_the_order_in_which_they_were_written(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    """Though they overlap, in two processes, each with a relay of its own."""
+    if engine.dialect.name == "sqlite":
+        return  # one transaction at a time
+    other = create_async_engine(engine.url, poolclass=NullPool)
+    config = RelayConfig(sweep=0.05)
+    async with (
+        Relay(engine, transport, config=config) as one,
+        Relay(other, transport, config=config) as two,
+        Tasks() as tasks,
+    ):
+        async with AsyncSession(engine) as session, session.begin():
+            await outbox.write(session, TOPIC, message("first", "k"))
+            await write(other, message("another", "l"))
+            await eventually(lambda: two.sent == 1)
+            second = tasks.start(write(other, message("second", "k")))
+            await eventually_async(lambda: _waits_for_a_lock(engine))
+        await second
+        await eventually(lambda: one.sent + two.sent == 3)
+    await other.dispose()
+    assert transport.batches == [["another"], ["first"], ["second"]]
+
+
+async def _waits_for_a_lock(engine: AsyncEngine) -> bool:
+    waiting = text("select count(*) from pg_locks where locktype = 'advisory' and not granted")
+    async with engine.connect() as connection:
+        return bool((await connection.execute(waiting)).scalar())
+
+
+async def test_what_follows_rows_that_were_let_go_does_not_overtake_them(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    """A transaction that was open when the relay failed, of a key whose rows it held then."""
+    if engine.dialect.name == "sqlite":
+        return  # where a failing relay waits for that transaction
+    facts: list[object] = []
+    config = RelayConfig(sweep=0.05, backoff=0.1)
+    transport.away = True
+    async with Relay(engine, transport, config=config, observer=facts.append) as relay:
+        stalled = asyncio.Event()
+        transport.before = stalled.wait()
+        await write(engine, message("first", "k"))
+        async with AsyncSession(engine) as session, session.begin():
+            await outbox.write(session, TOPIC, message("second", "k"))
+            stalled.set()
+            await eventually(lambda: any(isinstance(fact, RelayStalled) for fact in facts))
+        transport.away = False
+        await eventually(lambda: relay.sent == 2)
+    assert [name for batch in transport.batches for name in batch] == ["first", "second"]
 
 
 async def test_what_a_dead_relay_claimed_is_sent_by_another(

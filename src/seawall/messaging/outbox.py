@@ -30,8 +30,10 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
     event,
+    exists,
     func,
     select,
     tuple_,
@@ -52,9 +54,6 @@ from seawall.messaging.tables import outbox
 # The first ceiling of the back-off while broker or database are away.
 FIRST_BACKOFF = 0.1  # seconds
 
-# Made once, and run on the session's connection: a message costs half as much as by the ORM.
-_WRITE = outbox.insert()
-
 # How long a row stays claimed by the relay it will be handed to. Publishing takes milliseconds;
 # if the process dies first, others wait this long.
 HANDED = 3.0  # seconds
@@ -62,15 +61,26 @@ HANDED = 3.0  # seconds
 # What a session wrote to the outbox; handed over when it commits.
 _WRITTEN = "seawall_outbox_written"
 
-_EARLIER = (
-    select(outbox.c.seq)
-    .where(
-        outbox.c.order_key == bindparam("order_key"),
-        outbox.c.topic == bindparam("topic"),
-        outbox.c.refused.is_(None),
-    )
-    .limit(1)
+# An unsent row of the same key that the relay does not hold must leave first.
+_EARLIER = outbox.alias()
+_WAITS = exists().where(
+    _EARLIER.c.order_key == bindparam("its_key"),
+    _EARLIER.c.topic == bindparam("its_topic"),
+    _EARLIER.c.refused.is_(None),
+    _EARLIER.c.claimed_by != bindparam("relay"),
 )
+
+# Made once: building a statement costs more than running it.
+_WRITE = outbox.insert()
+_HAND = (
+    outbox.insert()
+    .values(
+        claimed_by=case((_WAITS, ""), else_=bindparam("relay")),
+        claimed_until=case((_WAITS, 0.0), else_=bindparam("until")),
+    )
+    .returning(outbox.c.seq, outbox.c.claimed_by)
+)
+_ALONE = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("what"), 0)))
 
 # The relays of this process, so that a commit wakes them without the writer knowing them.
 _RELAYS: WeakKeyDictionary[Engine, WeakSet["Relay"]] = WeakKeyDictionary()
@@ -86,51 +96,53 @@ async def write(
 ) -> None:
     """Have `message` published to `topic`, `delay` seconds from now, if `session` commits.
 
-    Messages of one key leave in the order in which they were written, except delayed ones.
+    Messages of one key leave in the order in which they were written, except delayed ones. On
+    PostgreSQL, which has many writers, that makes transactions that write messages of one key to
+    one topic wait for each other. Two that write those of two keys, each the other's first, do so
+    in vain; PostgreSQL ends one of them, and it can be tried again.
     """
-    now = clock.wall()
+    await session.run_sync(_write, topic, message, delay, clock.wall())
+
+
+def _write(session: Session, topic: str, message: Message, delay: float, now: float) -> None:
     order_key = message.key if delay <= 0 else None
-    relay = await _hand_to(session, topic, order_key) if delay <= 0 else None
-    connection = await session.connection()
-    inserted = await connection.execute(
-        _WRITE,
-        {
-            "message_id": message.id,
-            "topic": topic,
-            "key": message.key,
-            "order_key": order_key,
-            "headers": json.dumps(dict(message.headers)),
-            "body": message.body,
-            "not_before": now + max(0.0, delay),
-            "created": now,
-            "claimed_by": relay.name if relay is not None else "",
-            "claimed_until": now + HANDED if relay is not None else 0.0,
-        },
-    )
-    written = _written(session.sync_session)
+    connection = session.connection()
+    if order_key is not None and connection.dialect.name == "postgresql":
+        # What it wrote before others, they see before they write: the numbers of rows of a key
+        # become visible in their order.
+        connection.execute(_ALONE, {"what": f"{topic} {order_key}"})
+    values = {
+        "message_id": message.id,
+        "topic": topic,
+        "key": message.key,
+        "order_key": order_key,
+        "headers": json.dumps(dict(message.headers)),
+        "body": message.body,
+        "not_before": now + max(0.0, delay),
+        "created": now,
+    }
+    written = _written(session)
+    relay = None if delay > 0 else _relay_of(session)
     if relay is None:
+        connection.execute(_WRITE, values)
         written.unclaimed = True
+        return
+    claim = {"relay": relay.name, "until": now + HANDED, "its_key": order_key, "its_topic": topic}
+    row = connection.execute(_HAND, values | claim).one()
+    if row.claimed_by == relay.name:
+        written.handed.append((relay, relay.name, _Entry(row.seq, topic, message, now)))
     else:
-        assert inserted.inserted_primary_key is not None
-        entry = _Entry(inserted.inserted_primary_key[0], topic, message, now)
-        written.handed.append((relay, entry))
+        written.unclaimed = True
 
 
-async def _hand_to(session: AsyncSession, topic: str, order_key: str | None) -> "Relay | None":
+def _relay_of(session: Session) -> "Relay | None":
     """The relay of this process that may send the row without looking, if there is one.
 
-    None inside a savepoint, whose rows may vanish though the transaction commits; and None
-    behind an unsent row of the same key, which must leave first.
+    None inside a savepoint, whose rows may vanish though the transaction commits.
     """
-    relay = next(iter(_RELAYS.get(session.get_bind().engine, ())), None)
-    if relay is None or session.in_nested_transaction():
+    if session.in_nested_transaction():
         return None
-    if order_key is not None:
-        connection = await session.connection()
-        values = {"order_key": order_key, "topic": topic}
-        if (await connection.execute(_EARLIER, values)).first() is not None:
-            return None
-    return relay
+    return next(iter(_RELAYS.get(session.get_bind().engine, ())), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +160,7 @@ class _Written:
     """What one transaction added to the outbox."""
 
     engine: Engine
-    handed: list[tuple["Relay", _Entry]] = field(default_factory=list)
+    handed: list[tuple["Relay", str, _Entry]] = field(default_factory=list)  # and its name then
     unclaimed: bool = False
 
 
@@ -168,8 +180,8 @@ def _committed(session: Session) -> None:
     written: _Written | None = session.info.pop(_WRITTEN, None)
     if written is None:
         return
-    for relay, entry in written.handed:
-        relay.hand(entry)
+    for relay, claimed_by, entry in written.handed:
+        relay.hand(claimed_by, entry)
     if written.unclaimed:
         for relay in _RELAYS.get(written.engine, ()):
             relay.wake()
@@ -285,10 +297,13 @@ class Relay:
         self._look = True
         self._woken.set()
 
-    def hand(self, entry: _Entry) -> None:
-        """A row was committed that is claimed by this relay."""
-        self._handed.append(entry)
-        self._woken.set()
+    def hand(self, claimed_by: str, entry: _Entry) -> None:
+        """A row was committed that is claimed by this relay, by the name it had then."""
+        if claimed_by == self.name:
+            self._handed.append(entry)
+            self._woken.set()
+        else:  # rows that must leave before it were let go
+            self.wake()
 
     async def __aenter__(self) -> Self:
         _RELAYS.setdefault(self._engine.sync_engine, WeakSet()).add(self)
@@ -325,6 +340,8 @@ class Relay:
                 # lets go of all that is ours, or it will when its claim has run out.
                 self._handed.clear()
                 self._look = True
+                # Transactions that are open now may have written rows on the strength of those.
+                self.name = uuid.uuid4().hex
                 self._observer(RelayStalled(str(error), delay))
                 if not stopping:
                     await self._pause(self._stopping, delay)
