@@ -55,6 +55,10 @@ def _plain(service: Service, state: list["Served"]) -> None:
     async def create(item: Item) -> Item:
         return item
 
+    @service.get("/echo")
+    async def echo(number: float) -> float:
+        return number
+
     @service.api_route("/wait", methods=["GET", "POST"])
     async def wait() -> str:
         state[0].entered += 1
@@ -213,6 +217,46 @@ async def test_bad_json_is_the_callers_fault(served: Served, body: bytes) -> Non
     )
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream"),
+        *("multipart/form-data; boundary=x", "image/png", "application/json-seq", "\xff", ";"),
+    ],
+)
+async def test_a_wrong_content_type_is_the_callers_fault(served: Served, content_type: str) -> None:
+    headers = {"content-type": content_type.encode("latin-1")} if content_type else {}
+    for body in (b'{"name": "a"}', b'{"name": NaN}', b"\xff\xfe", b"[" * 5000):
+        answer = await served.http.post("/items", content=body, headers=headers)
+        assert answer.status_code in (400, 415, 422)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "nonsense", '"'])
+async def test_json_is_utf8_whatever_its_charset_says(served: Served, charset: str) -> None:
+    headers = {"content-type": f"application/json; charset={charset}"}
+    answer = await served.http.post("/items", content=b'{"name": "\xc3\xa4"}', headers=headers)
+    assert answer.json()["name"] == "ä"
+    answer = await served.http.post(
+        "/items", content='{"name": "ä"}'.encode("utf-16"), headers=headers
+    )
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/text/" + "9" * 5000, "/text/nan", "/hello/%ED%A0%80", "/text/%FF"),
+        *("/echo?number=nan", "/echo?number=1e999", "/echo?number=" + "9" * 400),
+    ],
+)
+async def test_odd_numbers_and_bytes_in_a_path_are_no_failure_of_ours(
+    served: Served, path: str
+) -> None:
+    answer = await served.http.get(path)
+    assert answer.status_code < 500
 
 
 async def test_good_json_passes(served: Served) -> None:
