@@ -1,4 +1,4 @@
-"""Nanoseconds per decision: breaker, limiters, balancer, budget; beside peers where installed.
+"""Nanoseconds per decision: breaker, limiters, balancers, admission; beside peers where installed.
 
 Ours take the time as an argument, their callers read it once per request; here it is read for
 each decision, since the peers read it too. A peer that is not installed is named and left out.
@@ -20,13 +20,22 @@ from benchmarks import report
 from seawall.clock import SYSTEM
 from seawall.concurrency.guard import Guard, Target
 from seawall.resilience import limiter as limiter_module
-from seawall.resilience.balancer import LeastRequest
+from seawall.resilience.adaptive import Aimd, ConcurrencyLimit, Gradient2, Vegas
+from seawall.resilience.balancing import Balancing, balancer
 from seawall.resilience.breaker import Breaker
 from seawall.resilience.budget import RetryBudget
 from seawall.resilience.bulkhead import Bulkhead
+from seawall.resilience.codel import CoDel
+from seawall.resilience.hedge import Hedger
 from seawall.resilience.limiter import Gcra, KeyedLimiter, TokenBucket
+from seawall.resilience.locality import LocalityConfig, Member, plan
 from seawall.resilience.outlier import Outliers
+from seawall.resilience.peak_ewma import PeakEwma
 from seawall.resilience.retry import RetryConfig
+from seawall.resilience.sampling import Windowed
+from seawall.resilience.shed import Importance, Partitions, Shedding
+from seawall.resilience.sliding import KeyedWindow
+from seawall.resilience.slow_start import SlowStart
 
 PEERS = ("pybreaker", "purgatory", "limits")
 ROUNDS = 7
@@ -89,8 +98,8 @@ def ours() -> list[Case]:
     # Slow and with a large burst, so that keys stay in use; fast, so that each is new each time.
     in_use, unseen = KeyedLimiter(1000, RATE), KeyedLimiter(RATE, RATE)
     keys = itertools.cycle([f"10.0.0.{number}" for number in range(250)])
-    balancer, instances = LeastRequest(Random(1)), [f"orders-{n}" for n in range(8)]
-    load = {name: float(number) for number, name in enumerate(instances)}.__getitem__
+    in_window = KeyedWindow(RATE, 3600.0)
+    instances = [f"orders-{n}" for n in range(8)]
     budget, outliers, bulkhead = RetryBudget(), Outliers(), Bulkhead(10)
 
     def slot() -> None:
@@ -104,11 +113,83 @@ def ours() -> list[Case]:
         Case("limit by key, a new key", SEAWALL, lambda: unseen.acquire(next(keys), monotonic())),
         Case("limit, GCRA", SEAWALL, lambda: gcra.acquire(monotonic())),
         Case("limit, token bucket", SEAWALL, lambda: bucket.acquire(monotonic())),
-        Case("least request of two, 8 instances", SEAWALL, lambda: balancer.pick(instances, load)),
+        Case("limit by key, sliding", SEAWALL, lambda: in_window.acquire(next(keys), monotonic())),
         Case("outliers left out, 8 instances", SEAWALL, lambda: outliers.usable(instances, 0.0)),
         Case("retry budget, deposit", SEAWALL, lambda: budget.deposit(monotonic())),
         Case("retry budget, withdraw", SEAWALL, lambda: budget.withdraw(monotonic())),
         Case("bulkhead, a slot taken and given back", SEAWALL, slot),
+        *balancers(),
+        *admissions(),
+    ]
+
+
+def balancers() -> list[Case]:
+    """Each picks one of eight; their loads differ a little, so that consistent hashing moves on."""
+    instances = [f"orders-{number}" for number in range(8)]
+    load = {name: 10.0 + number for number, name in enumerate(instances)}.__getitem__
+    weight = {name: 1.0 + number for number, name in enumerate(instances)}.__getitem__
+    keys = itertools.cycle([f"user-{number}" for number in range(250)])
+    ramp = SlowStart()
+    members = [Member(name, zone="ab"[number % 2]) for number, name in enumerate(instances)]
+    spread = plan(members, LocalityConfig(zone="a", callers={"a": 3, "b": 1}))
+    chance = Random(1).random
+    observed: PeakEwma[str] = PeakEwma(Random(1))
+
+    def case(kind: Balancing) -> Case:
+        one = balancer(kind, Random(1), weight, str)
+        if isinstance(one, PeakEwma):
+            for name in instances:
+                one.observe(name, 0.01, 1.0)
+        return Case(
+            f"balancer {kind}, 8 instances",
+            SEAWALL,
+            lambda: one.pick(instances, load, (), next(keys)),
+        )
+
+    return [
+        *map(case, Balancing),
+        Case("peak EWMA, an answer", SEAWALL, lambda: observed.observe("a", 0.01, monotonic())),
+        Case("slow start, a weight", SEAWALL, lambda: ramp.weight(1.0, 0.0, 10.0)),
+        Case("zones, candidates drawn", SEAWALL, lambda: spread.draw(chance())),
+    ]
+
+
+def admissions() -> list[Case]:
+    """Adaptive concurrency and what goes with it, of calls that take 10 ms."""
+    partitions, shedding, rng = Partitions(100), Shedding(), Random(1)
+    codel, hedger = CoDel(), Hedger()
+    for _ in range(100):
+        hedger.observe(0.01, monotonic())
+
+    def place() -> None:
+        if partitions.try_acquire(Importance.NORMAL):
+            partitions.release(Importance.NORMAL)
+
+    def sample(limit: ConcurrencyLimit) -> Case:
+        name = f"concurrency limit, {type(limit).__name__}"
+        return Case(name, SEAWALL, lambda: limit.sample(0.01, 15, False))
+
+    windowed = Windowed(Gradient2())
+    return [
+        sample(Gradient2()),
+        sample(Vegas(Random(1))),
+        sample(Aimd()),
+        Case(
+            "concurrency limit, windowed",
+            SEAWALL,
+            lambda: windowed.sample(0.01, 15, False, monotonic()),
+        ),
+        Case("a class's place taken and given back", SEAWALL, place),
+        Case(
+            "shedding, a class in its band",
+            SEAWALL,
+            lambda: shedding.sheds(Importance.SHEDDABLE, 0.8, rng),
+        ),
+        Case(
+            "CoDel, an item that waited shortly", SEAWALL, lambda: codel.drops(0.001, monotonic())
+        ),
+        Case("hedge, when to look again", SEAWALL, lambda: hedger.delay(monotonic())),
+        Case("hedge, an answer", SEAWALL, lambda: hedger.observe(0.01, monotonic())),
     ]
 
 

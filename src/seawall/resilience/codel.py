@@ -18,8 +18,8 @@ class CoDel:
     """Asked about each item as it leaves the queue; keeps five numbers, whatever the queue."""
 
     __slots__ = (
-        "_above_since",
         "_count",
+        "_drop_from",
         "_drop_next",
         "_dropping",
         "_last_count",
@@ -32,7 +32,7 @@ class CoDel:
             raise Misconfigured(f"target {target} is above 0 and below interval {interval}")
         self.target: float = target
         self.interval: float = interval
-        self._above_since: float = math.inf
+        self._drop_from: float = math.inf  # an interval after waits became long
         self._dropping: bool = False
         self._drop_next: float = 0.0
         self._count: int = 0
@@ -44,18 +44,18 @@ class CoDel:
         The last one is never dropped: without a queue there is nothing to shorten.
         """
         if waited < self.target or last:
-            self._above_since = math.inf
+            self._drop_from = math.inf
             self._dropping = False
             return False
-        if self._above_since == math.inf:
-            self._above_since = now
+        if self._drop_from == math.inf:
+            self._drop_from = now + self.interval
         if self._dropping:
             if now < self._drop_next:
                 return False
             self._count += 1
             self._drop_next += self._pause()
             return True
-        if now - self._above_since < self.interval:
+        if now < self._drop_from:
             return False
         self._begin(now)
         return True

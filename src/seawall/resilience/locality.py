@@ -19,7 +19,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from seawall.errors import Misconfigured
 
@@ -43,8 +43,7 @@ class LocalityConfig:
             raise Misconfigured(f"panic is in [0, 1], not {self.panic}")
 
 
-@dataclass(frozen=True, slots=True)
-class Member(Generic[T]):
+class Member(NamedTuple, Generic[T]):
     """An instance with what decides whether it is a candidate. Priority 0 is asked first."""
 
     one: T
