@@ -6,6 +6,7 @@ is: the path of a Unix socket, or `HOST:PORT`.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -73,6 +74,9 @@ async def _serve(spec: Spec) -> int:
         # Until then connections wait in the listener's queue, or another replica takes them.
         await keys_read(remote, _KEYS_WITHIN)
         async with gateway.serving(_listener(spec.gateway)):
+            # What is here now stays: the garbage collector need not go through it ever again.
+            gc.collect()
+            gc.freeze()
             _say_ready()
             await stop.wait()
     return 0
