@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from inspect import isawaitable
 from random import Random
 
-import psutil
-
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import SeawallError, Unavailable
@@ -333,6 +331,8 @@ def _named(work: Callable[..., object]) -> str:
 
 def _listening(port: int | None) -> Address | None:
     """A TCP socket of this process that listens; on `port` if that is given."""
+    import psutil  # here: only foreign servers leave us to look, and it takes 10 ms to load
+
     try:
         sockets = psutil.Process().net_connections(kind="tcp")
     except psutil.Error:

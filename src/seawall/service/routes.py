@@ -83,8 +83,13 @@ class Memory:
     def __contains__(self, endpoint: object) -> bool:
         return endpoint in self._endpoints
 
-    def __len__(self) -> int:
-        return len(self._endpoints)
+    def check(self) -> None:
+        """Raise `Misconfigured` if there is something to remember and nowhere to keep it."""
+        if self._endpoints and self.database is None:
+            raise Misconfigured(
+                f"{self._service} has idempotent routes and no database to remember answers in",
+                fix=f"{self._service}.database()",
+            )
 
     def around(self, handle: Handle, route: str) -> Handle:
         """`handle`, at most once for each key."""
@@ -95,11 +100,7 @@ class Memory:
                 return await handle(request)
             if not 0 < len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
                 raise HTTPException(400, f"an Idempotency-Key has 1 to {_MAX_KEY} ASCII characters")
-            if self.database is None:
-                raise Misconfigured(
-                    f"{route} is idempotent and {self._service} has no database to remember in",
-                    fix=f"{self._service}.database()",
-                )
+            assert self.database is not None
             identity = context.current().identity
             place = {
                 "caller": identity.subject[:255] if identity else "",

@@ -373,6 +373,7 @@ class Service(FastAPI):
         self.failure = None
         async with self._users(app) as state:
             try:
+                self.memory.check()
                 await life.start()
             except Exception as exc:
                 self.failure = exc

@@ -227,7 +227,7 @@ async def test_bad_json_is_the_callers_fault(served: Served, body: bytes) -> Non
     ],
 )
 async def test_a_wrong_content_type_is_the_callers_fault(served: Served, content_type: str) -> None:
-    headers = {"content-type": content_type.encode("latin-1")} if content_type else {}
+    headers = [(b"content-type", content_type.encode("latin-1"))] if content_type else []
     for body in (b'{"name": "a"}', b'{"name": NaN}', b"\xff\xfe", b"[" * 5000):
         answer = await served.http.post("/items", content=body, headers=headers)
         assert answer.status_code in (400, 415, 422)
@@ -388,6 +388,24 @@ async def test_a_failure_leaves_neither_effect_nor_memory(served: Served, n: int
         assert answer.status_code == n
         assert "idempotency-replayed" not in answer.headers
     assert await _count(served, n) == 0
+
+
+async def test_an_idempotent_route_without_a_database_is_refused_at_start() -> None:
+    service = Service("orders")
+
+    @service.post("/orders", idempotent=True)
+    async def place() -> None: ...
+
+    with pytest.raises(Misconfigured, match="no database to remember"):
+        async with Platform() as system:
+            await system.start(service)
+
+
+def test_a_router_refuses_what_it_cannot_remember_where_it_is_written() -> None:
+    async def place() -> None: ...
+
+    with pytest.raises(TypeError, match="idempotent"):
+        APIRouter().post("/orders", idempotent=True)(place)  # type: ignore[call-arg]
 
 
 async def test_bad_keys_are_refused(served: Served) -> None:
