@@ -17,7 +17,7 @@ from seawall.clock import SYSTEM
 from seawall.sagas.progress import Phase, StepState
 from shop.contracts import Line, OrderEnded, OrderMoved, ProductPriced
 from shop.orders.flow import ORDER, OrderData
-from shop.orders.models import Base, Order, keep_price, prices
+from shop.orders.models import Base, Order, keep_price, keep_status, prices
 
 service = Service("orders", version="1.0.0")
 database = service.database(min_size=2, max_size=10, metadata=Base.metadata)
@@ -85,9 +85,7 @@ async def place(
 async def moved(tx: Transaction, move: SagaMoved, data: OrderData) -> None:
     """Write down where the order is, and tell it, in the transaction in which it got there."""
     status = _status(move)
-    await tx.execute(
-        sa.update(Order).where(Order.id == move.saga_id).values(status=status, reason=move.reason)
-    )
+    await keep_status(tx, move.saga_id, status, move.reason)
     news = OrderMoved(
         order_id=move.saga_id,
         customer=data.customer,

@@ -34,6 +34,25 @@ class Price(Base):
     revision: Mapped[int]
 
 
+# Statements that every order needs are made once: making one costs more than running it.
+_STATUS = (
+    sa.update(Order)
+    .where(Order.id == sa.bindparam("order_id"))
+    .values(status=sa.bindparam("now"), reason=sa.bindparam("why"))
+)
+_PRICES = sa.select(Price.sku, Price.cents).where(
+    Price.sku.in_(sa.bindparam("skus", expanding=True))
+)
+
+
+async def keep_status(
+    session: AsyncSession, order_id: str, status: str, reason: str | None
+) -> None:
+    """Write down where an order is."""
+    values = {"order_id": order_id, "now": status, "why": reason}
+    await (await session.connection()).execute(_STATUS, values)
+
+
 async def keep_price(tx: AsyncSession, priced: ProductPriced) -> None:
     """Remember a price, unless a newer one is known: events may overtake each other."""
     dialect = tx.get_bind().dialect.name
@@ -50,5 +69,5 @@ async def keep_price(tx: AsyncSession, priced: ProductPriced) -> None:
 
 async def prices(session: AsyncSession, skus: set[str]) -> dict[str, int]:
     """What these cost, in cents; unknown ones are missing."""
-    rows = await session.execute(sa.select(Price.sku, Price.cents).where(Price.sku.in_(skus)))
+    rows = await session.execute(_PRICES, {"skus": list(skus)})
     return {row.sku: row.cents for row in rows}
