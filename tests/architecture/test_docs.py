@@ -63,11 +63,15 @@ def test_extract_compiles(block: Block) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", sorted({b.file for b in BLOCKS if b.info == "sh"}))
 def test_story_runs(page: str, tmp_path: Path) -> None:
-    for block in (b for b in BLOCKS if b.file == page):
-        if name := _FILE.search(block.info):
-            (tmp_path / name[1]).write_text(block.text)
-        elif block.info == "sh":
-            _run(["sh", "-eu", "-c", block.text], tmp_path)
+    try:
+        for block in (b for b in BLOCKS if b.file == page):
+            if name := _FILE.search(block.info):
+                (tmp_path / name[1]).write_text(block.text)
+            elif block.info == "sh":
+                _run(["sh", "-eu", "-c", block.text], tmp_path)
+    finally:
+        if (tmp_path / ".seawall").exists():  # a story that failed half-way leaves nothing running
+            _run(["seawall", "down"], tmp_path)
 
 
 def _run(command: list[str], folder: Path) -> None:
