@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from seawall.registry.heartbeat import Heartbeat
 from seawall.registry.watcher import Watcher
 from seawall.resilience.backoff import full_jitter
 from seawall.service import routes
+from seawall.service.address import listening, reachable
 from seawall.service.client import Client
 from seawall.service.database import Database
 from seawall.service.handlers import Declared, MessageHandler
@@ -227,7 +227,7 @@ class Life:
             version=self._version,
             instance_id=self.instance_id,
             incarnation=self.incarnation,
-            address=_reachable(address),
+            address=reachable(address),
             state=InstanceState.READY,
             needs=self._needs,
             started_at=self._clock.wall(),
@@ -247,7 +247,7 @@ class Life:
     async def _look(self) -> None:
         until = self._clock.now() + _LOOK_FOR
         while self._clock.now() < until:
-            found = await asyncio.to_thread(_listening, self.settings.port)
+            found = await asyncio.to_thread(listening, self.settings.port)
             if found is not None:
                 await self.listening(found)
                 return
@@ -327,31 +327,3 @@ async def _within(close: Callable[[], Awaitable[None]]) -> None:
 
 def _named(work: Callable[..., object]) -> str:
     return getattr(work, "__qualname__", repr(work))
-
-
-def _listening(port: int | None) -> Address | None:
-    """A TCP socket of this process that listens; on `port` if that is given."""
-    import psutil  # here: only foreign servers leave us to look, and it takes 10 ms to load
-
-    try:
-        sockets = psutil.Process().net_connections(kind="tcp")
-    except psutil.Error:
-        return None
-    for found in sockets:
-        if found.status == psutil.CONN_LISTEN and port in (None, 0, found.laddr.port):
-            return Address(found.laddr.ip, found.laddr.port)
-    return None
-
-
-def _reachable(address: Address) -> Address:
-    """Where others reach a socket bound to every interface: at our address on the way out."""
-    if address.host not in ("0.0.0.0", "::", ""):
-        return address
-    family = socket.AF_INET6 if address.host == "::" else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            # Connecting a datagram socket sends nothing; it only asks the routing table.
-            probe.connect(("2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1", 9))
-            return Address(probe.getsockname()[0], address.port)
-        except OSError:
-            return Address("127.0.0.1", address.port)
