@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from seawall.errors import Misconfigured
-from seawall.spec import Spec, load_spec
+from seawall.spec.load import load_spec
+from seawall.spec.project import Spec
 
 SHOP = """
 [gateway]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.runtime.layout import Layout
 
 if TYPE_CHECKING:
-    from seawall.spec import Spec
+    from seawall.spec.project import Spec
 
 
 def project_path(options: argparse.Namespace) -> Path:
@@ -30,7 +30,7 @@ def project_layout(options: argparse.Namespace) -> Layout:
 
 def project_spec(options: argparse.Namespace, flags: dict[str, Any] | None = None) -> "Spec":
     """The project's configuration; raises `Misconfigured`."""
-    from seawall.spec import load_spec  # brings pydantic
+    from seawall.spec.load import load_spec  # brings pydantic
 
     profile = getattr(options, "profile", None)
     path = project_path(options)

@@ -20,7 +20,7 @@ from seawall.runtime.layout import Layout
 from seawall.runtime.logs import Line, log_row
 from seawall.runtime.narration import NARRATOR
 from seawall.runtime.supervisor import Supervisor
-from seawall.spec import Spec
+from seawall.spec.project import Spec
 
 _LAST_LINES = 15  # of a supervisor that ended before it was ready
 

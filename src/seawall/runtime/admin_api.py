@@ -18,7 +18,7 @@ from seawall.runtime.registration import Registrar
 from seawall.runtime.replica import Kind, Replica
 from seawall.runtime.restart import State
 from seawall.runtime.stages import Stage
-from seawall.spec import Spec
+from seawall.spec.project import Spec
 from seawall.version import __version__
 
 _MOST_LINES = 100_000  # of a log in one answer

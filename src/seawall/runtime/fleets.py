@@ -23,7 +23,7 @@ from seawall.runtime.recipes import (
 )
 from seawall.runtime.restart import State
 from seawall.runtime.workshop import Workshop
-from seawall.spec import ServiceSpec, Spec
+from seawall.spec.project import ServiceSpec, Spec
 
 GATEWAY = "gateway"
 

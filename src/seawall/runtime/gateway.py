@@ -15,13 +15,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from seawall.errors import Misconfigured, NoInstance, Unavailable
 from seawall.gateway.admin import admin
 from seawall.gateway.auth import Provider
-from seawall.gateway.config import Edge, GatewayConfig, Limit, LimitBy, Route, Timeouts
 from seawall.gateway.gateway import Gateway
 from seawall.identity.api_keys import ApiKey, ApiKeys
 from seawall.identity.keys import Keys, LocalKeys, key_from_secret, keys_from_file
@@ -29,8 +27,11 @@ from seawall.identity.remote_keys import MAX_DOCUMENT, Fetch, RemoteKeys
 from seawall.identity.tokens import TokenRules, TokenVerifier
 from seawall.registry.connect import open_registry
 from seawall.registry.watcher import Watcher
-from seawall.spec import AuthSpec, GatewaySpec, LimitSpec, RouteSpec, Spec, load_spec
-from seawall.topology import Address, Constraint
+from seawall.runtime.gateway_config import gateway_config
+from seawall.spec.gateway import AuthSpec, GatewaySpec
+from seawall.spec.load import load_spec
+from seawall.spec.project import Spec
+from seawall.topology import Address
 
 # A key set is small and its server near; the reader's own patience ends sooner.
 _FETCH_WITHIN = 10.0  # seconds
@@ -67,7 +68,11 @@ async def _serve(spec: Spec) -> int:
             name: await _provider(auth, spec, watcher, stack, remote)
             for name, auth in spec.gateway.auth.items()
         }
-        gateway = Gateway(gateway_config(spec.gateway), watcher, providers=providers)
+        gateway = Gateway(
+            gateway_config(spec.gateway, os.environ.get("SEAWALL_INSTANCE_ID", "gateway")),
+            watcher,
+            providers=providers,
+        )
         where = admin_place(os.environ.get("SEAWALL_ADMIN", ""))
         if where is not None:
             await stack.enter_async_context(admin(gateway, where))
@@ -102,41 +107,6 @@ def _say_ready() -> None:
     if fd is not None:
         os.write(int(fd), b"1")
         os.close(int(fd))
-
-
-def gateway_config(spec: GatewaySpec) -> GatewayConfig:
-    """What the spec says, in the gateway's own words. Raises `Misconfigured`."""
-    return GatewayConfig(
-        routes=tuple(_route(route) for route in spec.routes),
-        name=os.environ.get("SEAWALL_INSTANCE_ID", "gateway"),
-        trusted_proxies=tuple(spec.trusted_proxies),
-        edge=replace(Edge(), max_body=spec.max_body),
-        drain=spec.drain,
-        access_log="-",
-    )
-
-
-def _route(spec: RouteSpec) -> Route:
-    limit = spec.limit
-    return Route(
-        service=spec.service,
-        path=spec.path,
-        exact=spec.path_type == "exact",
-        host=spec.host or "",
-        methods=tuple(method.upper() for method in spec.methods),
-        headers=dict(spec.headers),
-        version=Constraint.parse(spec.version),
-        rewrite=spec.rewrite,
-        timeouts=Timeouts(total=spec.timeout),
-        stream=spec.stream,
-        auth=spec.auth or "",
-        scopes=tuple(spec.scopes),
-        limits=() if limit is None else (_limit(limit),),
-    )
-
-
-def _limit(spec: LimitSpec) -> Limit:
-    return Limit(rate=spec.rate, burst=spec.burst, by=LimitBy(spec.by))
 
 
 async def keys_read(remote: Sequence[RemoteKeys], within: float) -> bool:

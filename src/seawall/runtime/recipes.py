@@ -16,7 +16,7 @@ from seawall.runtime.program import Program
 from seawall.runtime.replica import Kind, Place, Started
 from seawall.runtime.sockets import listen, port_for_command
 from seawall.runtime.workshop import Workshop
-from seawall.spec import ServiceSpec, Spec
+from seawall.spec.project import ServiceSpec, Spec
 from seawall.topology import Address
 
 HOST = "127.0.0.1"

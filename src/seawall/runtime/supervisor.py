@@ -41,7 +41,7 @@ from seawall.runtime.stages import (
     Stage,
 )
 from seawall.runtime.workshop import Workshop
-from seawall.spec import Spec
+from seawall.spec.project import Spec
 
 # What the processes of a kind have in common. Each is imported once, in the warm parent.
 _OF_GATEWAYS = ("uvloop", "seawall.runtime.gateway")

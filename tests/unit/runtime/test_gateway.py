@@ -14,8 +14,11 @@ from seawall.identity.remote_keys import RemoteKeys
 from seawall.identity.signing import SigningKey, jwks
 from seawall.registry.memory import MemoryRegistry
 from seawall.registry.watcher import Watcher
-from seawall.runtime.gateway import _fetcher, _provider, admin_place, gateway_config, keys_read
-from seawall.spec import AuthSpec, GatewaySpec, Spec, load_spec
+from seawall.runtime.gateway import _fetcher, _provider, admin_place, keys_read
+from seawall.runtime.gateway_config import gateway_config
+from seawall.spec.gateway import AuthSpec, GatewaySpec
+from seawall.spec.load import load_spec
+from seawall.spec.project import Spec
 from seawall.topology import Address
 
 DECLARED = """

@@ -1,4 +1,4 @@
-"""What should be: services, gateway and servers, as written in `seawall.toml`.
+"""Reading the project: files, environment and flags into one `Spec`.
 
 A value is taken from the first of these that has it:
 
@@ -6,191 +6,30 @@ A value is taken from the first of these that has it:
     an environment variable            SEAWALL_GATEWAY__PORT=9000
     the profile's file                 seawall.prod.toml   (--profile prod, or SEAWALL_PROFILE)
     the project's file                 seawall.toml, or [tool.seawall] in pyproject.toml
-    the default in this module
+    the default of its field
 
 An environment variable is `SEAWALL_` and the path with `__` between its parts; a list or table
 is written as JSON. With `_FILE` behind its name it holds the path of a file with the value, as
 Docker and Kubernetes hand out secrets. An unknown key is an error, never ignored.
 """
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from seawall.errors import Misconfigured
-from seawall.topology import Constraint, parse_version, service_name
+from seawall.spec.part import did_you_mean
+from seawall.spec.project import Spec
 
 FILE = "seawall.toml"
 
 # Variables of a service's own process that look like paths but are none of the project's.
 _NOT_OURS = frozenset({"SEAWALL_DATABASE__URL", "SEAWALL_DATABASE__URL_FILE"})
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Project(_Part):
-    name: str = ""  # the folder's name if empty
-
-
-class Server(_Part):
-    """A server that Seawall uses. Without a URL an embedded Valkey is started."""
-
-    url: str | None = None
-
-
-def _replicas(value: object) -> object:
-    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
-        return {"min": int(value), "max": int(value)}
-    return value
-
-
-class Replicas(_Part):
-    """How many copies: `replicas = 2`, or `{ min = 1, max = 8 }` where they may be scaled."""
-
-    min: int = Field(default=1, ge=0, le=1000)
-    max: int = Field(default=1, ge=0, le=1000)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Replicas":
-        if self.max < self.min:
-            raise ValueError(f"max ({self.max}) is below min ({self.min})")
-        return self
-
-
-class ServiceSpec(_Part):
-    """One service: a Python module that holds a `Service`, or any command that listens on $PORT."""
-
-    module: str | None = None  # "orders.app:service"
-    command: list[str] | None = None  # ["node", "server.js"]
-    version: str = "0.0.0"  # of a command; a Service says its own
-    replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas()
-    needs: list[str] = []  # services it calls
-    env: dict[str, str] = {}
-    database: str | None = None  # SQLAlchemy URL; without it a SQLite file in .seawall/data
-    health: str = "/readyz"  # answers 200 when ready
-    port: int = Field(default=0, ge=0, le=65535)  # of the first replica; 0 = any free one
-    cwd: str = "."  # from the project's folder
-    start_within: float = Field(default=30.0, gt=0, le=3600)  # seconds to become ready
-    drain: float = Field(default=10.0, ge=0, le=3600)  # seconds to finish what is under way
-    optional: bool = False  # left out, with a word, if its command is not on this machine
-
-    @model_validator(mode="after")
-    def _runnable(self) -> "ServiceSpec":
-        if (self.module is None) == (self.command is None):
-            raise ValueError('needs either module = "package.module:name" or command = ["..."]')
-        if self.module is not None and ":" not in self.module:
-            raise ValueError(f'module {self.module!r} names no object: "package.module:name"')
-        parse_version(self.version)
-        return self
-
-
-class AuthSpec(_Part):
-    """Who may pass. `kind = "jwt"`: bearer tokens checked against `jwks` (a file, a URL, or
-    `service:users/.well-known/jwks.json`) or a shared `secret`; `kind = "key"`: API keys, kept
-    as SHA-256 hashes."""
-
-    kind: Literal["jwt", "key"] = "jwt"
-    jwks: str | None = None
-    secret: str | None = None
-    algorithms: list[str] = ["ES256", "EdDSA", "RS256"]
-    issuer: str | None = None
-    audience: str | None = None
-    keys: list["ApiKeySpec"] = []
-
-    @model_validator(mode="after")
-    def _complete(self) -> "AuthSpec":
-        if self.kind == "jwt" and (self.jwks is None) == (self.secret is None):
-            raise ValueError("jwt needs either jwks or secret")
-        if self.kind == "key" and not self.keys:
-            raise ValueError("key needs at least one entry in keys")
-        return self
-
-
-class ApiKeySpec(_Part):
-    sha256: str  # of the key, in hexadecimal
-    subject: str
-    scopes: list[str] = []
-
-
-class LimitSpec(_Part):
-    """At most `rate` requests a second on average and `burst` at once, each identity, client
-    address, or the route as a whole."""
-
-    rate: float = Field(gt=0)
-    burst: int = Field(default=1, ge=1)
-    by: Literal["identity", "address", "route"] = "identity"
-
-
-class RouteSpec(_Part):
-    """Which requests go to which service. Precedence as in the Gateway API: exact host before
-    wildcard, exact path before the longest prefix, then method, then more headers."""
-
-    path: str = "/"
-    path_type: Literal["prefix", "exact"] = "prefix"
-    host: str | None = None  # "shop.example", "*.shop.example"
-    methods: list[str] = []
-    headers: dict[str, str] = {}
-    service: str
-    version: str = "*"
-    rewrite: str | None = None  # what the matched path (prefix) becomes
-    timeout: float = Field(default=15.0, gt=0)  # seconds for the whole exchange, but for streams
-    stream: bool = False  # long-lived answers (server-sent events): no total timeout
-    auth: str | None = None  # a name in [gateway.auth]
-    scopes: list[str] = []
-    limit: LimitSpec | None = None
-
-    @model_validator(mode="after")
-    def _sound(self) -> "RouteSpec":
-        if not self.path.startswith("/"):
-            raise ValueError(f"path {self.path!r} does not start with /")
-        Constraint.parse(self.version)
-        return self
-
-
-class GatewaySpec(_Part):
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)  # 0 = any free one
-    replicas: int = Field(default=1, ge=0, le=64)
-    routes: list[RouteSpec] = []
-    auth: dict[str, AuthSpec] = {}
-    trusted_proxies: list[str] = []  # addresses or networks whose X-Forwarded-* are believed
-    max_body: int = Field(default=16 * 1024 * 1024, ge=0)  # bytes; above it 413
-    drain: float = Field(default=10.0, ge=0, le=3600)  # seconds
-
-
-class Spec(_Part):
-    """The whole project. `root` is its folder, `origins` says where each value came from."""
-
-    project: Project = Project()
-    registry: Server = Server()
-    messages: Server = Server()
-    sessions: Server = Server()
-    gateway: GatewaySpec = GatewaySpec()
-    services: dict[str, ServiceSpec] = {}
-    profile: str | None = Field(default=None, exclude=True)
-    root: Path = Field(default=Path(), exclude=True)
-    origins: dict[str, str] = Field(default={}, exclude=True)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Spec":
-        for name, service in self.services.items():
-            service_name(name)
-            for need in service.needs:
-                _known(need, self.services, f"services.{name}.needs")
-        for number, route in enumerate(self.gateway.routes):
-            where = f"gateway.routes[{number}]"
-            _known(route.service, self.services, f"{where}.service")
-            if route.auth is not None:
-                _known(route.auth, self.gateway.auth, f"{where}.auth")
-        return self
 
 
 def load_spec(
@@ -281,7 +120,7 @@ def _variable(name: str, text: str, services: Mapping[str, Any]) -> tuple[list[s
         # A variable's name holds no "-": orders_api stands for the service orders-api.
         known = {service.replace("-", "_"): service for service in services}
         if keys[1] not in known:
-            raise Misconfigured(f"{name}: no service {keys[1]!r}{_did_you_mean(keys[1], known)}")
+            raise Misconfigured(f"{name}: no service {keys[1]!r}{did_you_mean(keys[1], known)}")
         keys[1] = known[keys[1]]
         if len(keys) > 3 and keys[2] == "env":
             keys = [*keys[:3], name.split("__", 3)[3]]
@@ -345,18 +184,6 @@ def _merge(
             origins[where] = source
 
 
-def _known(name: str, known: Mapping[str, Any], where: str) -> None:
-    if name not in known:
-        raise ValueError(f"{where}: {name!r} is not declared{_did_you_mean(name, known)}")
-
-
-def _did_you_mean(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
-
-
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     """One line for each thing wrong: where it was written, what is wrong, the nearest key."""
     lines = []
@@ -366,7 +193,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         if problem["type"] == "extra_forbidden":
             parent = _model_at(problem["loc"][:-1])
             known = parent.model_fields if parent is not None else {}
-            text = f"unknown key{_did_you_mean(str(problem['loc'][-1]), known)}"
+            text = f"unknown key{did_you_mean(str(problem['loc'][-1]), known)}"
         else:
             text = problem["msg"].removeprefix("Value error, ")
         place = f"{source}: " if source else ""

@@ -1,0 +1,1 @@
+"""What should be: services, gateway and servers, as written in `seawall.toml`."""

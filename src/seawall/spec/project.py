@@ -1,0 +1,93 @@
+"""The whole of `seawall.toml`: project, servers, services, and the gateway's tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from seawall.spec.gateway import GatewaySpec
+from seawall.spec.part import Part, known
+from seawall.topology import parse_version, service_name
+
+
+class Project(Part):
+    name: str = ""  # the folder's name if empty
+
+
+class Server(Part):
+    """A server that Seawall uses. Without a URL an embedded Valkey is started."""
+
+    url: str | None = None
+
+
+def _replicas(value: object) -> object:
+    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
+        return {"min": int(value), "max": int(value)}
+    return value
+
+
+class Replicas(Part):
+    """How many copies: `replicas = 2`, or `{ min = 1, max = 8 }` where they may be scaled."""
+
+    min: int = Field(default=1, ge=0, le=1000)
+    max: int = Field(default=1, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Replicas":
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        return self
+
+
+class ServiceSpec(Part):
+    """One service: a Python module that holds a `Service`, or any command that listens on $PORT."""
+
+    module: str | None = None  # "orders.app:service"
+    command: list[str] | None = None  # ["node", "server.js"]
+    version: str = "0.0.0"  # of a command; a Service says its own
+    replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas()
+    needs: list[str] = []  # services it calls
+    env: dict[str, str] = {}
+    database: str | None = None  # SQLAlchemy URL; without it a SQLite file in .seawall/data
+    health: str = "/readyz"  # answers 200 when ready
+    port: int = Field(default=0, ge=0, le=65535)  # of the first replica; 0 = any free one
+    cwd: str = "."  # from the project's folder
+    start_within: float = Field(default=30.0, gt=0, le=3600)  # seconds to become ready
+    drain: float = Field(default=10.0, ge=0, le=3600)  # seconds to finish what is under way
+    optional: bool = False  # left out, with a word, if its command is not on this machine
+
+    @model_validator(mode="after")
+    def _runnable(self) -> "ServiceSpec":
+        if (self.module is None) == (self.command is None):
+            raise ValueError('needs either module = "package.module:name" or command = ["..."]')
+        if self.module is not None and ":" not in self.module:
+            raise ValueError(f'module {self.module!r} names no object: "package.module:name"')
+        parse_version(self.version)
+        return self
+
+
+class Spec(Part):
+    """The whole project. `root` is its folder, `origins` says where each value came from."""
+
+    project: Project = Project()
+    registry: Server = Server()
+    messages: Server = Server()
+    sessions: Server = Server()
+    gateway: GatewaySpec = GatewaySpec()
+    services: dict[str, ServiceSpec] = {}
+    profile: str | None = Field(default=None, exclude=True)
+    root: Path = Field(default=Path(), exclude=True)
+    origins: dict[str, str] = Field(default={}, exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Spec":
+        for name, service in self.services.items():
+            service_name(name)
+            for need in service.needs:
+                known(need, self.services, f"services.{name}.needs")
+        for number, route in enumerate(self.gateway.routes):
+            where = f"gateway.routes[{number}]"
+            known(route.service, self.services, f"{where}.service")
+            if route.auth is not None:
+                known(route.auth, self.gateway.auth, f"{where}.auth")
+        return self
