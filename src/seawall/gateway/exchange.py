@@ -3,7 +3,8 @@
 An exchange is driven by two connections. The client's tells it of the request's body and of the
 client's fate; the instance's tells it of the answer. It decides: route, filters, instance, again
 or not, and it ends exactly once, in `_end`, whatever happened: what it took on the way (a place
-in a cluster, an endpoint, a breaker's permit) is given back there and in `_leave`, nowhere else.
+in a cluster, a breaker's permit, and by its attempts an endpoint) is given back there and by
+`Attempt.leave`, nowhere else.
 """
 
 from dataclasses import replace
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from seawall.gateway import answers, forwarding
 from seawall.gateway.answers import Answer, Flag, render
+from seawall.gateway.attempt import BAD, GOOD, NEITHER, Attempt
+from seawall.gateway.clusters import Cluster
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.timers import NEVER
 from seawall.gateway.tunnel import Tunnel
@@ -29,13 +32,6 @@ REPLAY: Final = 64 * 1024
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110, 9.2.2
 IDEMPOTENCY_KEY: Final = b"idempotency-key"
 
-# What an attempt says about its instance, and an exchange about its service. Connections that
-# fail are the instance's fault; the service is judged by its answers and by their absence, or
-# one killed instance would close a service whose others are well.
-GOOD: Final = 0
-BAD: Final = 1
-NEITHER: Final = 2
-
 # Of a client that left before it got an answer; nginx' number.
 CLIENT_CLOSED: Final = 499
 
@@ -44,11 +40,11 @@ class Exchange:
     """A request under way."""
 
     __slots__ = (
-        "_held", "_held_size", "_keep", "_permit", "_proxy", "_service_permit", "_tried",
-        "attempt", "body_done", "bytes_in", "bytes_out", "client", "deadline", "down",
-        "endpoint", "flag", "head", "identity", "instance", "over", "plan", "request_id",
-        "span_id", "started", "status", "stream", "subject", "told", "trace_id", "trace_tail",
-        "tunnel", "upstream", "waited",
+        "_attempt", "_held", "_held_size", "_keep", "_proxy", "_service_permit", "_tried",
+        "body_done", "bytes_in", "bytes_out", "client", "cluster", "deadline", "down", "flag",
+        "head", "identity", "instance", "over", "plan", "request_id", "span_id", "started",
+        "status", "stream", "subject", "told", "trace_id", "trace_tail", "tries", "tunnel",
+        "waited",
     )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
@@ -58,6 +54,7 @@ class Exchange:
         self.started: float = now
         self.deadline: float = NEVER
         self.plan: Plan | None = None
+        self.cluster: Cluster | None = None  # who is asked
         self.client: str = down.peer
         self.subject: str = ""
         self.identity: bytes = b""  # header lines about the caller, for the service
@@ -67,12 +64,10 @@ class Exchange:
         self.span_id: str = ids[32:]
         self.trace_tail: str = "-01\r\n"
         self.request_id: str = self.trace_id
-        self.upstream: Upstream | None = None
-        self.endpoint: Endpoint | None = None
-        self._permit: Permit | None = None
+        self._attempt: Attempt | None = None  # the one under way
         self._service_permit: Permit | None = None
         self._tried: list[Endpoint] = []
-        self.attempt: int = 0
+        self.tries: int = 0
         self.instance: str = ""
         self.body_done: bool = True
         self._held: list[bytes] | None = None
@@ -112,7 +107,7 @@ class Exchange:
         if head.body and self.down.body_length() > plan.max_body:
             self.too_large()
             return
-        cluster = plan.cluster
+        cluster = self.cluster = plan.cluster
         permit = cluster.breaker.admit(now) if cluster.in_flight < cluster.max_requests else None
         if permit is None:
             flag = Flag.UPSTREAM_OVERFLOW
@@ -124,7 +119,7 @@ class Exchange:
         cluster.in_flight += 1
         cluster.budget.deposit(now)
         self.down.arm(self.deadline)
-        self._attempt(plan, now)
+        self._try(cluster, now)
 
     def cluster_name(self) -> str:
         return "" if self.plan is None else self.plan.cluster.service
@@ -133,6 +128,15 @@ class Exchange:
         plan = self.plan
         assert plan is not None
         return plan
+
+    def _asked(self) -> Cluster:
+        cluster = self.cluster
+        assert cluster is not None
+        return cluster
+
+    def _upstream(self) -> Upstream | None:
+        attempt = self._attempt
+        return None if attempt is None else attempt.upstream
 
     def identify(self, claims: Claims) -> None:
         """The caller is known; the service is told in fields that no client can set."""
@@ -148,36 +152,32 @@ class Exchange:
 
     # attempts
 
-    def _attempt(self, plan: Plan, now: float) -> None:
-        self.attempt += 1
-        cluster = plan.cluster
+    def _try(self, cluster: Cluster, now: float) -> None:
+        self.tries += 1
         picked = cluster.pick(now, self._tried)
         if picked is None:
             flag = Flag.UPSTREAM_OVERFLOW if cluster.endpoints else Flag.NO_HEALTHY_UPSTREAM
             self.refuse(answers.unavailable(flag, *cluster.why_none(now)))
             return
         endpoint, permit = picked
-        self.endpoint = endpoint
-        self._permit = permit
+        attempt = self._attempt = Attempt(self, cluster, endpoint, permit)
         self.instance = endpoint.log_name
-        endpoint.in_flight += 1
-        endpoint.requests += 1
         # After a failure only a new connection says anything: those kept may all be dead.
         upstream = endpoint.take() if endpoint not in self._tried else None
         if upstream is None:
-            endpoint.dial(self, plan.connect_timeout)
+            endpoint.dial(attempt, self._planned().connect_timeout)
         else:
-            self._send(upstream, now)
+            self._send(attempt, upstream, now)
 
-    def _send(self, upstream: Upstream, now: float) -> None:
-        self.upstream = upstream
+    def _send(self, attempt: Attempt, upstream: Upstream, now: float) -> None:
+        attempt.upstream = upstream
         data = forwarding.request_bytes(self, now)
         if self._held is not None:
             data += b"".join(self._held)
             if self._held_size > REPLAY:
                 self._held = None
                 self.down.resume_reading()
-        upstream.send(self, self.head.method, data)
+        upstream.send(attempt, self.head.method, data)
         if self.body_done:
             self._await_first_byte(now)
         elif self.head.expects_continue:
@@ -190,34 +190,29 @@ class Exchange:
             self.deadline = min(self.deadline, now + plan.first_byte_timeout)
             self.down.arm(self.deadline)
 
-    def connected(self, upstream: Upstream, attempt: int) -> bool:
-        """A connection that was dialled is here. False if it is not wanted any more."""
-        if self.over or attempt != self.attempt or self.upstream is not None:
-            return False
-        self._send(upstream, self._proxy.now())
-        return True
+    def connected(self, attempt: Attempt, upstream: Upstream) -> None:
+        """A connection that was dialled is here."""
+        self._send(attempt, upstream, self._proxy.now())
 
-    def not_connected(self, attempt: int, reason: str) -> None:
+    def not_connected(self, attempt: Attempt, reason: str) -> None:
         """Dialling failed: the request was not sent, so trying elsewhere is safe."""
-        if self.over or attempt != self.attempt:
-            return
         now = self._proxy.now()
-        plan = self._planned()
-        self._leave(BAD, now)
-        elsewhere = any(other not in self._tried for other in plan.cluster.endpoints)
-        detail = f"{plan.cluster.service}: {reason}"
+        self._leave(attempt, BAD, now)
+        cluster = self._asked()
+        elsewhere = any(other not in self._tried for other in cluster.endpoints)
+        detail = f"{cluster.service}: {reason}"
         answer = answers.unavailable(Flag.UPSTREAM_FAILED, detail, 1.0)
         self._again(now, answer, safe=elsewhere)
 
     def _again(self, now: float, answer: Answer, *, safe: bool) -> None:
         """Try once more, if that is safe and affordable; or say what went wrong."""
-        plan = self._planned()
+        cluster = self._asked()
         if safe and (self._held is not None or not self.bytes_in):
-            if self.attempt >= self._proxy.config.upstreams.attempts:
+            if self.tries >= self._proxy.config.upstreams.attempts:
                 answer = replace(answer, flag=Flag.RETRIES_EXHAUSTED)
-            elif plan.cluster.budget.withdraw(now):
-                self._proxy.metrics.retried(plan.cluster.service)
-                self._attempt(plan, now)
+            elif cluster.budget.withdraw(now):
+                self._proxy.metrics.retried(cluster.service)
+                self._try(cluster, now)
                 return
         self.refuse(answer)
 
@@ -234,7 +229,7 @@ class Exchange:
     def take_body(self, piece: bytes, ended: bool) -> None:
         """The next piece of the request's body."""
         self.body_done = ended
-        upstream = self.upstream
+        upstream = self._upstream()
         if upstream is None:
             self.hold(piece)
             if self._held_size > REPLAY:
@@ -252,7 +247,7 @@ class Exchange:
 
     # the answer
 
-    def answered(self, head: ResponseHead, piece: bytes, ended: bool) -> None:
+    def answered(self, attempt: Attempt, head: ResponseHead, piece: bytes, ended: bool) -> None:
         """The answer's head is here, and `piece` of its body."""
         now = self._proxy.now()
         self.waited = now - self.started
@@ -298,11 +293,12 @@ class Exchange:
 
     def _complete(self, now: float) -> None:
         """The whole answer was passed on."""
-        upstream = self.upstream
+        attempt = self._attempt
+        assert attempt is not None
+        upstream = attempt.upstream
         assert upstream is not None
-        self.upstream = None
         good = self.status < 500
-        self._leave(GOOD if good else BAD, now)
+        self._leave(attempt, GOOD if good else BAD, now)
         if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
             upstream.release(now)
         else:
@@ -321,10 +317,10 @@ class Exchange:
         wanted = self.upgrade()
         return bool(wanted) and head.upgrade == wanted
 
-    def switched(self, head: ResponseHead, rest: bytes) -> Tunnel:
+    def switched(self, attempt: Attempt, head: ResponseHead, rest: bytes) -> Tunnel:
         """The instance speaks the other protocol from here on; so do we all."""
         now = self._proxy.now()
-        upstream, plan = self.upstream, self._planned()
+        upstream, plan = attempt.upstream, self._planned()
         assert upstream is not None
         self.waited = now - self.started
         self.status = head.status
@@ -338,7 +334,7 @@ class Exchange:
     def tunnel_ended(self) -> None:
         """Both sides of the tunnel have ended, or the instance's was lost."""
         now = self._proxy.now()
-        self._drop_upstream(now, GOOD)
+        self._drop(now, GOOD)
         self._end(now, GOOD)
         self.down.finished(False, now)
 
@@ -351,24 +347,25 @@ class Exchange:
     # backpressure from the client
 
     def client_full(self) -> None:
-        if self.upstream is not None:
-            self.upstream.pause_reading()
+        upstream = self._upstream()
+        if upstream is not None:
+            upstream.pause_reading()
 
     def client_drained(self) -> None:
-        if self.upstream is not None:
-            self.upstream.resume_reading()
+        upstream = self._upstream()
+        if upstream is not None:
+            upstream.resume_reading()
 
     # ends before the end
 
-    def upstream_lost(self, upstream: Upstream) -> None:
+    def upstream_lost(self, attempt: Attempt, served: bool) -> None:
         """The connection broke before the answer was whole."""
         now = self._proxy.now()
-        self.upstream = None
         if self.tunnel is not None:
             self.tunnel_ended()
             return
         # Servers close connections that idle; when one does so just now, it says nothing about it.
-        self._leave(NEITHER if upstream.served and not self.status else BAD, now)
+        self._leave(attempt, NEITHER if served and not self.status else BAD, now)
         if self.status:
             self._broken(Flag.UPSTREAM_CLOSED, now, NEITHER)
             return
@@ -377,11 +374,10 @@ class Exchange:
         idempotent = self.head.method in IDEMPOTENT or self.head.has(IDEMPOTENCY_KEY)
         self._again(now, answer, safe=idempotent)
 
-    def upstream_misbehaved(self, upstream: Upstream, reason: str) -> None:
+    def upstream_misbehaved(self, attempt: Attempt, reason: str) -> None:
         """What the instance sent is not HTTP; its connection is closed already."""
         now = self._proxy.now()
-        self.upstream = None
-        self._leave(BAD, now)
+        self._leave(attempt, BAD, now)
         if self.status:
             self._broken(Flag.UPSTREAM_PROTOCOL, now, BAD)
         else:
@@ -394,7 +390,7 @@ class Exchange:
             self.client_gone(Flag.CLIENT_CLOSED)
             self.down.abort()
         elif self.status:
-            self._drop_upstream(now, NEITHER if self.stream else BAD)
+            self._drop(now, NEITHER if self.stream else BAD)
             flag = Flag.STREAM_IDLE if self.stream else Flag.UPSTREAM_TIMEOUT
             self._broken(flag, now, GOOD if self.stream else BAD)
         elif not self.body_done:
@@ -402,14 +398,14 @@ class Exchange:
         else:
             # A client that gives no time says nothing about the service.
             verdict = NEITHER if headers.DEADLINE in self.head.boundary else BAD
-            self._drop_upstream(now, verdict)
+            self._drop(now, verdict)
             again = self.head.method in IDEMPOTENT
             self.refuse(answers.too_late(now - self.started, retryable=again), verdict)
 
     def give_up(self, answer: Answer) -> None:
         """End for a reason that is the client's: an answer, or if one was begun, a broken one."""
         now = self._proxy.now()
-        self._drop_upstream(now, NEITHER)
+        self._drop(now, NEITHER)
         if self.status:
             self._broken(answer.flag, now, NEITHER)
         else:
@@ -420,17 +416,16 @@ class Exchange:
         if self.over:
             return
         now = self._proxy.now()
-        self._drop_upstream(now, NEITHER if self.tunnel is None else GOOD)
+        self._drop(now, NEITHER if self.tunnel is None else GOOD)
         self.flag = flag if self.tunnel is None else Flag.NONE
         if not self.status:
             self.status = CLIENT_CLOSED
         self._end(now, NEITHER)
 
-    def _drop_upstream(self, now: float, verdict: int) -> None:
-        upstream, self.upstream = self.upstream, None
-        if upstream is not None:
-            upstream.close()
-        self._leave(verdict, now)
+    def _drop(self, now: float, verdict: int) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.drop(verdict, now)
 
     def _broken(self, flag: Flag, now: float, verdict: int) -> None:
         """End an answer that was begun so that the client sees that it is not whole."""
@@ -457,23 +452,11 @@ class Exchange:
         self._end(now, verdict)
         self.down.finished(keep, now)
 
-    def _leave(self, verdict: int, now: float) -> None:
-        """Give the endpoint back, and say how it did."""
-        endpoint, permit, plan = self.endpoint, self._permit, self.plan
-        if endpoint is None or permit is None or plan is None:
-            return
-        self.endpoint = None
-        self._tried.append(endpoint)
-        endpoint.in_flight -= 1
-        if verdict == GOOD:
-            if endpoint.suspect or permit.probe:
-                plan.cluster.succeeded(endpoint, permit, now)
-            else:
-                endpoint.breaker.succeeded(permit, now)
-        elif verdict == BAD:
-            plan.cluster.failed(endpoint, permit, now)
-        else:
-            endpoint.breaker.cancelled(permit, now)
+    def _leave(self, attempt: Attempt, verdict: int, now: float) -> None:
+        """The attempt is over, and says how its instance did."""
+        self._attempt = None
+        self._tried.append(attempt.endpoint)
+        attempt.leave(verdict, now)
 
     def _end(self, now: float, verdict: int) -> None:
         self.over = True
@@ -486,9 +469,8 @@ class Exchange:
             metrics.unrouted.observe(self.head.method, self.status, seconds)
         else:
             plan.metrics.observe(self.head.method, self.status, seconds)
-            permit = self._service_permit
-            if permit is not None:
-                cluster = plan.cluster
+            permit, cluster = self._service_permit, self.cluster
+            if permit is not None and cluster is not None:
                 cluster.in_flight -= 1
                 if verdict == NEITHER:
                     cluster.breaker.cancelled(permit, now)

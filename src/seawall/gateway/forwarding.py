@@ -192,7 +192,7 @@ def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
         exchange.waited * 1000,
         exchange.bytes_in,
         exchange.bytes_out,
-        exchange.attempt,
+        exchange.tries,
         exchange.client,
         encode_basestring_ascii(subject) if subject else '""',
         exchange.request_id,

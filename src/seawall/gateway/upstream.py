@@ -1,8 +1,9 @@
 """Our connections to one instance: kept alive, used last in first out, one exchange at a time.
 
-An `Upstream` finds where an answer ends and hands it on piece by piece; what an answer means is
-the exchange's business. A connection goes back to its endpoint only if both sides agree on where
-the answer ended: after a byte too many, a body cut short or a paused reading it is closed.
+An `Upstream` finds where an answer ends and hands it on piece by piece to the attempt that it
+serves; what an answer means is the exchange's business. A connection goes back to its endpoint
+only if both sides agree on where the answer ended: after a byte too many, a body cut short or a
+paused reading it is closed.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from seawall.wire.http1 import (
 )
 
 if TYPE_CHECKING:
-    from seawall.gateway.exchange import Exchange
+    from seawall.gateway.attempt import Attempt
     from seawall.gateway.tunnel import Tunnel
 
 # Interim answers (1xx) before the one that counts; more is a server that does not stop.
@@ -83,9 +84,9 @@ class Endpoint:
                 return upstream
         return None
 
-    def dial(self, exchange: "Exchange", within: float) -> None:
-        """Open a connection for `exchange`; it hears `connected` or `not_connected`."""
-        self._dialer.dial(self, exchange, exchange.attempt, within)
+    def dial(self, attempt: "Attempt", within: float) -> None:
+        """Open a connection for `attempt`; it hears `connected` or `not_connected`."""
+        self._dialer.dial(self, attempt, within)
 
     def retire(self) -> None:
         """The instance is gone, or draining: no new request; what is under way goes on."""
@@ -107,13 +108,11 @@ class Dialer:
         self.wheel = wheel
         self.now: Callable[[], float] = clock.now
 
-    def dial(self, endpoint: Endpoint, exchange: "Exchange", attempt: int, within: float) -> None:
+    def dial(self, endpoint: Endpoint, attempt: "Attempt", within: float) -> None:
         endpoint.connections += 1
-        self._tasks.start(self._dial(endpoint, exchange, attempt, within))
+        self._tasks.start(self._dial(endpoint, attempt, within))
 
-    async def _dial(
-        self, endpoint: Endpoint, exchange: "Exchange", attempt: int, within: float
-    ) -> None:
+    async def _dial(self, endpoint: Endpoint, attempt: "Attempt", within: float) -> None:
         address = endpoint.instance.address
         upstream = Upstream(endpoint, self)
         protocol = cast(asyncio.Protocol, upstream)
@@ -130,8 +129,8 @@ class Dialer:
         if upstream.state == NEW:
             endpoint.connections -= 1
         if upstream.state != IDLE:
-            exchange.not_connected(attempt, reason)
-        elif not exchange.connected(upstream, attempt):
+            attempt.not_connected(reason)
+        elif not attempt.connected(upstream):
             upstream.release(self.now())  # it is not waited for any more: the next one takes it
 
 
@@ -148,8 +147,8 @@ class Upstream(Timed):
         "_reading_paused",
         "_rechunk",
         "_tunnel",
+        "attempt",
         "endpoint",
-        "exchange",
         "fit",
         "served",
         "state",
@@ -161,7 +160,7 @@ class Upstream(Timed):
         self.endpoint: Endpoint = endpoint
         self._dialer: Dialer = dialer
         self.transport: asyncio.Transport
-        self.exchange: Exchange | None = None
+        self.attempt: Attempt | None = None
         self.state: int = NEW
         self.served: int = 0  # requests sent before this one
         self.fit: bool = True  # may carry another exchange
@@ -174,11 +173,11 @@ class Upstream(Timed):
         self._tunnel: Tunnel | None = None
         self._reading_paused: bool = False
 
-    # the exchange's side
+    # the attempt's side
 
-    def send(self, exchange: "Exchange", method: bytes, data: bytes) -> None:
+    def send(self, attempt: "Attempt", method: bytes, data: bytes) -> None:
         """Begin an exchange with `data`: the request's head, and what there is of its body."""
-        self.exchange = exchange
+        self.attempt = attempt
         self.state = AWAITING
         self.deadline = NEVER
         self._method = method
@@ -186,7 +185,7 @@ class Upstream(Timed):
 
     def release(self, now: float) -> None:
         """The exchange is over on both sides: keep the connection, or close it."""
-        self.exchange = None
+        self.attempt = None
         if self.state == CLOSED:
             return
         endpoint = self.endpoint
@@ -206,7 +205,7 @@ class Upstream(Timed):
 
     def close(self) -> None:
         """Close at once; nobody hears of it. Calling it twice is fine."""
-        self.exchange = None
+        self.attempt = None
         self.deadline = NEVER
         if self.state != CLOSED:
             self.state = CLOSED
@@ -229,52 +228,52 @@ class Upstream(Timed):
         self.state = IDLE
 
     def data_received(self, data: bytes) -> None:
-        exchange = self.exchange
+        attempt = self.attempt
         try:
-            if exchange is None:
+            if attempt is None:
                 self.close()  # an answer that nobody asked for
             elif self.state == AWAITING:
-                self._head(exchange, data)
+                self._head(attempt, data)
             elif self.state == RELAYING:
                 piece, ended = self._framed(data)
-                exchange.relayed(piece, ended)
+                attempt.relayed(piece, ended)
             elif self._tunnel is not None:
                 self._tunnel.from_service(data)
         except BadMessage as bad:
             self.close()
-            if exchange is not None:
-                exchange.upstream_misbehaved(self, bad.reason)
+            if attempt is not None:
+                attempt.misbehaved(bad.reason)
 
     def eof_received(self) -> bool:
         tunnel = self._tunnel
-        if tunnel is None or self.exchange is None:
+        if tunnel is None or self.attempt is None:
             return False
         tunnel.service_ended()
         return self.state == TUNNEL
 
     def connection_lost(self, error: Exception | None) -> None:
         self.endpoint.connections -= 1
-        exchange, was = self.exchange, self.state
-        self.exchange = None
+        attempt, was = self.attempt, self.state
+        self.attempt = None
         self.deadline = NEVER
         self.state = CLOSED
         if was == IDLE:
             if self in self.endpoint.idle:
                 self.endpoint.idle.remove(self)
-        elif exchange is not None:
+        elif attempt is not None:
             if was == RELAYING and self._left == UNTIL_CLOSE and error is None:
                 self.fit = False
-                exchange.relayed(b"0\r\n\r\n" if self._rechunk else b"", True)
+                attempt.relayed(b"0\r\n\r\n" if self._rechunk else b"", True)
             else:
-                exchange.upstream_lost(self)
+                attempt.lost(self.served > 0)
 
     def pause_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.down.pause_reading()
+        if self.attempt is not None:
+            self.attempt.full()
 
     def resume_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.down.resume_reading()
+        if self.attempt is not None:
+            self.attempt.drained()
 
     def expire(self, now: float) -> None:
         if self.state == IDLE:
@@ -283,7 +282,7 @@ class Upstream(Timed):
 
     # framing
 
-    def _head(self, exchange: "Exchange", data: bytes) -> None:
+    def _head(self, attempt: "Attempt", data: bytes) -> None:
         if self._held:
             data = self._held + data
             self._held = b""
@@ -296,7 +295,7 @@ class Upstream(Timed):
         head = scan_response(data, end, self._method)
         rest = data[end:]
         if head.status < 200:
-            self._interim_head(exchange, head, rest)
+            self._interim_head(attempt, head, rest)
             return
         self.state = RELAYING
         if not head.keep_alive:
@@ -311,14 +310,14 @@ class Upstream(Timed):
                     self.fit = False
                     rest = rest[:body]
         else:
-            self._begin_unknown_length(exchange, body)
+            self._begin_unknown_length(attempt, body)
             if rest or body == CHUNKED:
                 rest, ended = self._framed(rest)
-        exchange.answered(head, rest, ended)
+        attempt.answered(head, rest, ended)
 
-    def _begin_unknown_length(self, exchange: "Exchange", body: int) -> None:
+    def _begin_unknown_length(self, attempt: "Attempt", body: int) -> None:
         self._left = body
-        client_1_1 = exchange.head.version_1_1
+        client_1_1 = attempt.exchange.head.version_1_1
         if body == CHUNKED:
             self._chunks = Chunked(unwrap=not client_1_1)
         else:
@@ -349,18 +348,18 @@ class Upstream(Timed):
                 self.fit = False
         return data, chunks.done
 
-    def _interim_head(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+    def _interim_head(self, attempt: "Attempt", head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:
-            if not exchange.may_switch(head):
+            if not attempt.may_switch(head):
                 raise BadMessage(502, "101 without being asked")
             self.state = TUNNEL
             self.fit = False
-            self._tunnel = exchange.switched(head, rest)
+            self._tunnel = attempt.switched(head, rest)
             return
         self._interim += 1
         if self._interim > MAX_INTERIM:
             raise BadMessage(502, f"more than {MAX_INTERIM} interim answers")
         if head.status == 103:
-            exchange.hinted(head)
+            attempt.hinted(head)
         if rest:
-            self._head(exchange, rest)
+            self._head(attempt, rest)

@@ -1,0 +1,119 @@
+"""One try of a request at one instance: what it takes there, and that it is given back once.
+
+An instance's connection (`Upstream`) talks to the attempt it serves, and the attempt to its
+exchange, which decides what to do next. Several attempts of one exchange may be under way.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from seawall.gateway.upstream import Endpoint, Upstream
+from seawall.resilience.breaker import Permit
+from seawall.wire.http1 import ResponseHead
+
+if TYPE_CHECKING:
+    from seawall.gateway.clusters import Cluster
+    from seawall.gateway.exchange import Exchange
+    from seawall.gateway.tunnel import Tunnel
+
+# What an attempt says about its instance, and an exchange about its service. Connections that
+# fail are the instance's fault; the service is judged by its answers and by their absence, or
+# one killed instance would close a service whose others are well.
+GOOD: Final = 0
+BAD: Final = 1
+NEITHER: Final = 2
+
+
+class Attempt:
+    """A place at an endpoint and its breaker's permit, and the connection once there is one."""
+
+    __slots__ = ("_cluster", "_permit", "endpoint", "exchange", "over", "upstream")
+
+    def __init__(
+        self, exchange: "Exchange", cluster: "Cluster", endpoint: Endpoint, permit: Permit
+    ) -> None:
+        self.exchange: Exchange = exchange
+        self.endpoint: Endpoint = endpoint
+        self.upstream: Upstream | None = None
+        self.over: bool = False
+        self._cluster: Cluster = cluster
+        self._permit: Permit = permit
+        endpoint.in_flight += 1
+        endpoint.requests += 1
+
+    # the connection's side
+
+    def connected(self, upstream: Upstream) -> bool:
+        """A connection that was dialled is here. False if it is not wanted any more."""
+        if self.over:
+            return False
+        self.exchange.connected(self, upstream)
+        return True
+
+    def not_connected(self, reason: str) -> None:
+        """Dialling failed."""
+        if not self.over:
+            self.exchange.not_connected(self, reason)
+
+    def answered(self, head: ResponseHead, piece: bytes, ended: bool) -> None:
+        """The answer's head is here, and `piece` of its body."""
+        self.exchange.answered(self, head, piece, ended)
+
+    def relayed(self, piece: bytes, ended: bool) -> None:
+        """The next piece of the answer's body."""
+        self.exchange.relayed(piece, ended)
+
+    def hinted(self, head: ResponseHead) -> None:
+        """Early hints (103) came before the answer."""
+        self.exchange.hinted(head)
+
+    def may_switch(self, head: ResponseHead) -> bool:
+        """Whether the instance may change to the protocol that it names."""
+        return self.exchange.may_switch(head)
+
+    def switched(self, head: ResponseHead, rest: bytes) -> "Tunnel":
+        """The instance speaks another protocol from here on."""
+        return self.exchange.switched(self, head, rest)
+
+    def lost(self, served: bool) -> None:
+        """The connection broke before the answer was whole; `served`: it was not a new one."""
+        self.upstream = None
+        self.exchange.upstream_lost(self, served)
+
+    def misbehaved(self, reason: str) -> None:
+        """What the instance sent is not HTTP; its connection is closed already."""
+        self.upstream = None
+        self.exchange.upstream_misbehaved(self, reason)
+
+    def full(self) -> None:
+        """The instance takes no more of the request for now."""
+        self.exchange.down.pause_reading()
+
+    def drained(self) -> None:
+        """The instance takes more of the request again."""
+        self.exchange.down.resume_reading()
+
+    # ends
+
+    def leave(self, verdict: int, now: float) -> None:
+        """Give the endpoint back, and say how it did. Only the first call counts."""
+        if self.over:
+            return
+        self.over = True
+        endpoint, permit = self.endpoint, self._permit
+        endpoint.in_flight -= 1
+        if verdict == GOOD:
+            if endpoint.suspect or permit.probe:
+                self._cluster.succeeded(endpoint, permit, now)
+            else:
+                endpoint.breaker.succeeded(permit, now)
+        elif verdict == BAD:
+            self._cluster.failed(endpoint, permit, now)
+        else:
+            endpoint.breaker.cancelled(permit, now)
+
+    def drop(self, verdict: int, now: float) -> None:
+        """Close the connection in the midst of it, and leave."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+        self.leave(verdict, now)
