@@ -419,6 +419,21 @@ async def test_released_goes_to_others_at_once_and_does_not_count(
     assert {(d.message.id, d.attempt) for d in found} == {(str(n), 1) for n in range(20)}
 
 
+async def test_a_lapsed_delivery_is_marked_until_it_is_retried(
+    connect: Opener, sub: Subscription
+) -> None:
+    one, two = await connect(), await connect()
+    await store(one, sub.topic, message())
+    assert not (await take(one, sub, lease=SHORT)).dropped  # and let fall
+    lapsed = await take(two, sub, wait=5, lease=SHORT)
+    assert lapsed.dropped
+    await two.release([lapsed])
+    released = await take(two, sub, lease=SHORT)
+    assert released.dropped
+    await two.retry(released, delay=0, error="boom")
+    assert not (await take(two, sub, lease=SHORT)).dropped
+
+
 # Retrying
 
 

@@ -143,9 +143,9 @@ class Notes:
         return set(self.http.get("/done").json())
 
     def lost(self) -> set[str]:
-        """Notes that were taken and are not done; they have ten seconds."""
+        """Notes that were taken and are not done; they have as long as restarts may take."""
         try:
-            eventually_sync(lambda: self.confirmed <= self.done(), within=10)
+            eventually_sync(lambda: self.confirmed <= self.done(), within=30)
         except TimeoutError:
             return self.confirmed - self.done()
         return set()

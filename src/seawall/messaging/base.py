@@ -36,7 +36,9 @@ class Delivery:
     """A message, ours alone until `lease` runs out.
 
     `attempt` counts deliveries to this group, from 1; a crash counts, `release` does not.
-    `receipt` is the transport's own and means nothing elsewhere.
+    `receipt` is the transport's own and means nothing elsewhere. `dropped` says that the delivery
+    before this one ended with its lease: its process may have died, perhaps of this message. It
+    stays true over a `release`.
     """
 
     message: Message
@@ -44,6 +46,7 @@ class Delivery:
     attempt: int
     receipt: Any = field(repr=False)
     damage: str = ""  # why the stored form cannot be read; `message.body` then is its raw bytes
+    dropped: bool = False
 
 
 class Durability(StrEnum):

@@ -6,6 +6,10 @@ Who does what, all of it bounded and owned by the consumer's block:
     workers    `concurrency` of them run the handler, one message each at a time
     acking     sends what is done in natural batches
     renewing   keeps the leases of what is still here, and stops handlers that lost theirs
+
+A message may end its process, and with it every other delivery there: they all come back, again
+and again together, and would all be taken for poison. So a message on its last attempt whose
+process died before is handled alone: nothing else of this subscription is held meanwhile.
 """
 
 import asyncio
@@ -120,6 +124,7 @@ class Consumer:
         self._buffer: deque[Delivery] = deque()
         self._slots = [_Slot() for _ in range(self._config.concurrency)]
         self._running = 0
+        self._suspects: list[Delivery] = []  # to be handled alone, once nothing else is here
         self._idle: list[asyncio.Future[None]] = []
         self._spreading = False
         self._done: list[Delivery] = []
@@ -149,14 +154,13 @@ class Consumer:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
         limit = self._config.drain if within is None else within
-        unstarted = list(self._buffer)
+        unstarted = [*self._buffer, *self._suspects]
         self._buffer.clear()
+        self._suspects.clear()
         await self._briefly(self._release(unstarted))
         with suppress(TimeoutError):  # what still runs then is cancelled below, and released
             async with asyncio.timeout(limit):
-                while self._running:
-                    self._quiet.clear()
-                    await self._quiet.wait()
+                await self._at_rest()
         running = [slot.delivery for slot in self._slots if slot.delivery is not None]
         await self._tasks.cancel()
         await self._briefly(self._release(running))
@@ -173,7 +177,7 @@ class Consumer:
 
     def snapshot(self) -> ConsumerSnapshot:
         return ConsumerSnapshot(
-            buffered=len(self._buffer),
+            buffered=len(self._buffer) + len(self._suspects),
             running=self._running,
             settling=len(self._done) + self._acking,
             away=self._away_since is not None,
@@ -198,9 +202,34 @@ class Consumer:
             )
             if deliveries:
                 self._observer(Fetched(self.subscription, len(deliveries)))
-                self._buffer.extend(deliveries)
+                for delivery in deliveries:
+                    suspect = self._is_suspect(delivery)
+                    (self._suspects if suspect else self._buffer).append(delivery)
                 self._check_room()
                 self._spread()
+                if self._suspects:
+                    await self._handle_alone()
+
+    def _is_suspect(self, delivery: Delivery) -> bool:
+        return delivery.dropped and delivery.attempt == self._policy.attempts
+
+    async def _handle_alone(self) -> None:
+        """Handle one of the suspects with nothing beside it; the others are another's turn."""
+        await self._at_rest()
+        others = self._suspects[1:]
+        if others:
+            await self._persistently(lambda: self._release(others))
+        self._buffer.extend(self._suspects[:1])
+        self._suspects.clear()
+        self._spread()
+        await self._at_rest()
+        self._check_room()
+
+    async def _at_rest(self) -> None:
+        """Return when nothing is handled, and nothing waits for it."""
+        while self._running or self._buffer:
+            self._quiet.clear()
+            await self._quiet.wait()
 
     def _free(self) -> int:
         """How many more messages may be held.
@@ -372,7 +401,7 @@ class Consumer:
             await self._clock.sleep(self._config.lease / 3)
             self._stop_overdue()
             held = [slot.delivery for slot in self._slots if slot.delivery is not None]
-            held += self._buffer
+            held += [*self._buffer, *self._suspects]
             if held:
                 lost = await self._persistently(
                     lambda held=held: self._transport.extend(held, lease=self._config.lease)  # type: ignore[misc]
@@ -393,6 +422,7 @@ class Consumer:
         kept = [delivery for delivery in self._buffer if id(delivery) not in gone]
         self._buffer.clear()
         self._buffer.extend(kept)
+        self._suspects = [each for each in self._suspects if id(each) not in gone]
         for slot in self._slots:
             if slot.delivery is not None and id(slot.delivery) in gone:
                 self._stop(slot, _Stop.LEASE_LOST)

@@ -190,6 +190,47 @@ async def test_poison_does_not_reach_the_handler(bench: Bench) -> None:
     assert (letter.reason, letter.attempts) == ("poison", 3)
 
 
+async def test_what_fell_together_is_handled_alone_on_its_last_attempt(bench: Bench) -> None:
+    held: list[int] = []
+
+    async def handle(delivery: Delivery) -> None:
+        await bench.note(delivery)
+        held.append((await bench.transport.lag(SUB)).in_flight)
+
+    names = ["a", "b", "c", "d"]
+    await bench.publish(*names)
+    for _ in range(2):  # one of them ended two processes, and the others' deliveries with them
+        assert len(await bench.transport.fetch(SUB, 10, wait=0, lease=1)) == 4
+        bench.clock.advance(2)
+    await bench.publish("fresh")
+    async with bench.consumer(handle, policy=RetryPolicy(attempts=3)):
+        await eventually(lambda: len(bench.seen) == 5)
+    assert bench.seen[0] == ("fresh", 1)
+    assert sorted(bench.seen[1:]) == [(name, 3) for name in names]
+    assert held[1:] == [1, 1, 1, 1]
+    assert not bench.of(Died)
+
+
+async def test_a_drain_releases_what_waits_to_be_handled_alone(bench: Bench) -> None:
+    gate = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        await bench.note(delivery)
+        await gate.wait()
+
+    await bench.publish("suspect")
+    await bench.transport.fetch(SUB, 1, wait=0, lease=1)
+    bench.clock.advance(2)
+    await bench.publish("slow")
+    async with bench.consumer(handle, policy=RetryPolicy(attempts=2)) as consumer:
+        await eventually(lambda: consumer.snapshot().buffered == 1 and bool(bench.seen))
+        gate.set()
+        await consumer.drain()
+    assert bench.seen == [("slow", 1)]
+    (again,) = await bench.transport.fetch(SUB, 2, wait=0, lease=1)
+    assert (again.message.id, again.attempt, again.dropped) == ("suspect", 2, True)
+
+
 @pytest.mark.parametrize(
     ("expires", "reason"),
     [(-1.0, "expired"), ("soon", "undecodable")],

@@ -51,7 +51,7 @@ def test_broken_headers_are_damage_and_the_bytes_are_kept() -> None:
 def test_attempts_of_a_retry_add_up() -> None:
     original = Message("a", b"b", {"h": "v"}, "k")
     fresh = delivery_of(SUB, "s", TOPIC, b"1-0", 1, stored(original))
-    fields = [b"attempt", b"3", b"at", b"99", *stored(original)]
+    fields = [b"attempt", b"3", b"dropped", b"0", b"at", b"99", *stored(original)]
     again = delivery_of(SUB, "r", RETRY, b"2-0", 2, fields)
     assert (fresh.attempt, again.attempt) == (1, 5)
     assert fresh.message == again.message == original

@@ -11,7 +11,7 @@ from seawall.messaging.transports.resp import pack
 
 # How many fields of our own (names and values) precede the original ones, a stream's "front".
 TOPIC = 0
-RETRY = 4  # attempt, at
+RETRY = 6  # attempt, dropped, at
 DEAD = 10  # reason, error, attempts, died, at
 
 
@@ -116,11 +116,14 @@ def delivery_of(
 ) -> Delivery:
     """`count` is the server's delivery count of this entry."""
     attempt = count
+    dropped = count > 1
     if front == RETRY:
         attempt += int(fields[1])
+        dropped = dropped or fields[3] == b"1"
         fields = fields[front:]
     message, damage = message_of(entry, fields)
-    return Delivery(message, subscription, attempt, Place(stream, front, entry, count), damage)
+    place = Place(stream, front, entry, count)
+    return Delivery(message, subscription, attempt, place, damage, dropped)
 
 
 def letter_of(subscription: Subscription, entry: bytes, fields: Sequence[bytes]) -> DeadLetter:

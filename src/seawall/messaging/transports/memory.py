@@ -45,6 +45,7 @@ class _Entry:
     message: Message
     attempts: int  # deliveries so far
     published: float  # clock's seconds
+    dropped: bool = False  # its last lease ran out
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class _Group:
             lease = self.leases.get(token)
             if lease is not None and lease.until <= now:  # else it was settled or extended
                 del self.leases[token]
+                lease.entry.dropped = True
                 self.ready.appendleft(lease.entry)
 
     def lease(self, token: int, entry: _Entry, until: float) -> None:
@@ -230,7 +232,7 @@ class MemoryTransport:
         entry.attempts += 1
         token = next(self._broker.serial)
         group.lease(token, entry, self._clock.now() + lease)
-        return Delivery(entry.message, subscription, entry.attempts, token)
+        return Delivery(entry.message, subscription, entry.attempts, token, dropped=entry.dropped)
 
     def _give_back(self, delivery: Delivery, during: str) -> _Entry | None:
         """End the lease and return its entry; None, counted, if it had been lost."""
@@ -262,6 +264,7 @@ class MemoryTransport:
         self._check_open()
         entry = self._give_back(delivery, "retry")
         if entry is not None:
+            entry.dropped = False
             group = self._broker.group(delivery.subscription)
             due = self._clock.now() + max(0.0, delay)
             heapq.heappush(group.delayed, (due, next(self._broker.serial), entry))
@@ -332,6 +335,7 @@ class MemoryTransport:
         group = self._broker.group(subscription)
         for entry in entries:
             entry.attempts = 0
+            entry.dropped = False
             group.ready.append(entry)
         group.wake()
         return len(entries)

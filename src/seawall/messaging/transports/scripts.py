@@ -9,9 +9,9 @@ Layout of one topic's keys (they share a hash tag, so that a cluster keeps them 
     seawall:{topic}:G:dead        stream  dead letters of group G
 
 An entry of the topic is `id, data, headers[, key]`. Entries of the group's streams carry the
-original fields, whatever they are, behind fields of our own: `attempt, at` in front in the retry
-stream, `reason, error, attempts, died, at` in the dead one; `at` is when it was published. A
-delayed one is MessagePack of `[nonce, attempt, at, original fields]`.
+original fields, whatever they are, behind fields of our own: `attempt, dropped, at` in front in
+the retry stream, `reason, error, attempts, died, at` in the dead one; `at` is when it was
+published. A delayed one is MessagePack of `[nonce, attempt, at, original fields]`.
 
 Fencing: a delivery is ours while the entry is pending for our consumer name with the delivery
 count we saw. Whoever reclaims it changes one of the two.
@@ -98,7 +98,7 @@ return lost
 """
 )
 
-# KEYS stream retry delayed · ARGV group consumer front id count attempt delay_ms
+# KEYS stream retry delayed · ARGV group consumer front id count attempt dropped delay_ms
 # answers 1, or 0 if it was not ours. A release is a retry that counts one attempt less.
 RETRY = Script(
     _COMMON
@@ -108,12 +108,12 @@ if not ours(stream, group, ARGV[2], id, ARGV[5]) then return 0 end
 local entry = redis.call('XRANGE', stream, id, id)[1]
 if not entry then redis.call('XACK', stream, group, id) return 0 end
 local fields, at = original(entry[2], id, front)
-local attempt, delay = tonumber(ARGV[6]), tonumber(ARGV[7])
+local attempt, delay = tonumber(ARGV[6]), tonumber(ARGV[8])
 if delay > 0 then
   local packed = cmsgpack.pack({front .. '/' .. id, attempt, at, fields})
   redis.call('ZADD', KEYS[3], now_ms() + delay, packed)
 else
-  append(KEYS[2], {'attempt', attempt, 'at', at}, fields)
+  append(KEYS[2], {'attempt', attempt, 'dropped', ARGV[7], 'at', at}, fields)
 end
 settle(stream, group, id, front)
 return 1
@@ -147,7 +147,7 @@ for i = 2, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
   if entry then
     local fields, at = original(entry[2], ARGV[i], tonumber(ARGV[1]))
-    append(KEYS[2], {'attempt', 0, 'at', at}, fields)
+    append(KEYS[2], {'attempt', 0, 'dropped', 0, 'at', at}, fields)
     redis.call('XDEL', KEYS[1], ARGV[i])
     moved = moved + 1
   end
@@ -182,7 +182,7 @@ local function pump(zset, stream, with_head)
   local due = redis.call('ZRANGE', zset, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
   for _, packed in ipairs(due) do
     local m = cmsgpack.unpack(packed)
-    append(stream, with_head and {'attempt', m[2], 'at', m[3]} or {}, m[4])
+    append(stream, with_head and {'attempt', m[2], 'dropped', 0, 'at', m[3]} or {}, m[4])
     redis.call('ZREM', zset, packed)
   end
   local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')
@@ -303,7 +303,7 @@ if r then
   in_flight = in_flight + r['pending']
   ready = ready + redis.call('XLEN', KEYS[3]) - r['pending']
   local first = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)[1]
-  if first then saw(tonumber(first[2][4])) end
+  if first then saw(tonumber(first[2][6])) end
 end
 local due = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
 if due then saw(cmsgpack.unpack(due)[3]) end

@@ -234,18 +234,26 @@ class ValkeyTransport:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await asyncio.gather(
             *(
-                self._again(delivery, "release", attempt=delivery.attempt - 1, delay=0)
+                self._again(delivery, "release", delivery.attempt - 1, dropped=delivery.dropped)
                 for delivery in deliveries
             )
         )
 
     async def retry(self, delivery: Delivery, *, delay: float, error: str) -> None:
         milliseconds = max(0, round(delay * 1000))
-        await self._again(delivery, "retry", attempt=delivery.attempt, delay=milliseconds)
+        await self._again(delivery, "retry", delivery.attempt, delay=milliseconds)
         if milliseconds:
             self._reader(delivery.subscription).due_in(delay)
 
-    async def _again(self, delivery: Delivery, during: str, *, attempt: int, delay: int) -> None:
+    async def _again(
+        self,
+        delivery: Delivery,
+        during: str,
+        attempt: int,
+        *,
+        dropped: bool = False,
+        delay: int = 0,
+    ) -> None:
         keys = Keys.of(delivery.subscription)
         place: Place = delivery.receipt
         try:
@@ -253,7 +261,7 @@ class ValkeyTransport:
                 scripts.RETRY,
                 (place.stream, keys.retry, keys.delayed),
                 *(delivery.subscription.group, self._consumer),
-                *(place.front, place.entry, place.deliveries, attempt, delay),
+                *(place.front, place.entry, place.deliveries, attempt, int(dropped), delay),
             )
         except NoGroup:
             done = 0
