@@ -50,6 +50,10 @@ class PoolSize:
             raise Misconfigured(f"acquire_timeout is above 0 s, not {self.acquire_timeout}")
 
 
+# What SQLite says of a file that waiting does not mend.
+_UNUSABLE = ("unable to open database file", "readonly database", "file is not a database")
+
+
 class Database:
     """Opened when the service starts, closed when it stops."""
 
@@ -72,7 +76,8 @@ class Database:
     async def open(self, url: str | None = None) -> None:
         """Connect and create missing tables. `url`, if given, wins over the declared one.
 
-        Raises `Misconfigured` for a URL that cannot be, `Unavailable` if nobody answers there.
+        Raises `Misconfigured` for a URL that cannot be and for a SQLite file that cannot be
+        written, `Unavailable` if nobody answers there.
         """
         chosen = _normal(url or self._url or f"sqlite+aiosqlite:///./{self._name}.db")
         # In a thread: it imports the driver, which reads files.
@@ -82,9 +87,18 @@ class Database:
             self._engine = _writing(chosen, self._writer)
             if _in_memory(chosen):  # the data is in that connection
                 self._reading = self._engine
-        with _translated(self._where):
-            await self._create_tables()
-            await self._warm_up()
+        try:
+            with _translated(self._where):
+                await self._create_tables()
+                await self._warm_up()
+        except (Unavailable, exc.DatabaseError) as error:
+            why = next((why for why in _UNUSABLE if why in str(error)), None)
+            if self._writer is None or why is None:
+                raise
+            raise Misconfigured(
+                f"{self._where}: {why}: {chosen.database}",
+                fix="a file in a folder that this user may write to, by SEAWALL_DATABASE__URL",
+            ) from error
 
     async def close(self) -> None:
         """Calling it twice is fine."""

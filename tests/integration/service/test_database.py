@@ -184,10 +184,12 @@ async def test_a_server_that_goes_away_is_503_and_heals() -> None:
 
 
 async def test_a_database_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("This is no database, and long enough to be looked at. " * 99)
     for url, error, says in (
         ("nonsense", Misconfigured, "cannot be read"),
         ("mssql+nothing://x/y", Misconfigured, "no driver"),
-        (f"sqlite:///{tmp_path}/no/such/folder/x.db", Unavailable, "unable to open"),
+        (f"sqlite:///{tmp_path}/no/such/folder/x.db", Misconfigured, "unable to open.*/x.db"),
+        (f"sqlite:///{tmp_path}/text.db", Misconfigured, "not a database.*text.db"),
         (f"postgresql://x@127.0.0.1:{servers.free_port()}/y", Unavailable, "cannot be reached"),
     ):
         with pytest.raises(error, match=says):
