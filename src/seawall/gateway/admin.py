@@ -14,12 +14,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from seawall.clock import SYSTEM, Clock
 from seawall.gateway import metrics
+from seawall.gateway.actions import Edits
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.gateway import Gateway
 from seawall.resilience.breaker import State
@@ -85,12 +87,20 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
                 "name": route.label,
                 "host": route.host or None,
                 "path": route.path,
-                "path_type": "exact" if route.exact else "prefix",
+                "path_type": "regex" if route.regex else "exact" if route.exact else "prefix",
                 "methods": list(route.methods),
                 "headers": dict(route.headers),
-                "service": route.service,
+                "query": dict(route.query),
+                "cookies": dict(route.cookies),
+                "service": route.service or None,
                 "version": str(route.version),
+                "redirect": route.redirect and asdict(route.redirect),
+                "respond": route.respond and {"status": route.respond.status},
                 "rewrite": route.rewrite,
+                "rewrite_regex": route.rewrite_regex and asdict(route.rewrite_regex),
+                "host_rewrite": route.host_rewrite or None,
+                "request_headers": _edits(route.request_headers),
+                "response_headers": _edits(route.response_headers),
                 "auth": route.auth or None,
                 "scopes": list(route.scopes),
                 "limits": [
@@ -100,6 +110,12 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
             }
         )
     return _json(found)
+
+
+def _edits(edits: Edits) -> dict[str, list[str]] | None:
+    """Names only: values may be secrets that a service wants to hear."""
+    named = {"remove": edits.remove, "set": edits.set, "add": edits.add}
+    return {what: list(names) for what, names in named.items() if names} or None
 
 
 def upstreams(gateway: Gateway, now: float) -> tuple[int, str, str]:

@@ -41,6 +41,8 @@ class Answer:
     retryable: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False  # and read nothing more
+    body: bytes | None = None  # in place of the problem
+    content_type: str = "application/problem+json"
 
 
 def unavailable(flag: Flag, detail: str, retry_after: float) -> Answer:
@@ -64,6 +66,7 @@ def bad_request(status: int, reason: str) -> Answer:
 
 
 SERVER: Final = "gateway"
+_BODILESS: Final = (204, 304)  # RFC 9110, 8.6: without a length either
 
 
 def render(
@@ -71,7 +74,26 @@ def render(
 ) -> bytes:
     """The whole answer as bytes."""
     phrase = HTTPStatus(answer.status).phrase
-    body = json.dumps(
+    body = answer.body
+    if body is None:
+        body = _problem(answer, phrase, service, request_id)
+    lines = [f"HTTP/1.1 {answer.status} {phrase}"]
+    if body:
+        lines.append(f"content-type: {answer.content_type}")
+    if answer.status not in _BODILESS:
+        lines.append(f"content-length: {len(body)}")
+    lines.append(f"x-request-id: {request_id}")
+    lines += [f"{name}: {value}" for name, value in answer.headers.items()]
+    if answer.retry_after is not None:
+        lines.append(f"retry-after: {max(1, math.ceil(answer.retry_after))}")
+    if close or answer.close:
+        lines.append("connection: close")
+    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+    return head if head_only else head + body
+
+
+def _problem(answer: Answer, phrase: str, service: str, request_id: str) -> bytes:
+    return json.dumps(
         {
             "type": "about:blank",
             "title": phrase,
@@ -84,16 +106,3 @@ def render(
             "trace_id": request_id,
         }
     ).encode()
-    lines = [
-        f"HTTP/1.1 {answer.status} {phrase}",
-        "content-type: application/problem+json",
-        f"content-length: {len(body)}",
-        f"x-request-id: {request_id}",
-        *(f"{name}: {value}" for name, value in answer.headers.items()),
-    ]
-    if answer.retry_after is not None:
-        lines.append(f"retry-after: {max(1, math.ceil(answer.retry_after))}")
-    if close or answer.close:
-        lines.append("connection: close")
-    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
-    return head if head_only else head + body

@@ -17,7 +17,7 @@ from seawall.resilience.balancer import LeastRequest
 from seawall.resilience.breaker import Breaker, Permit
 from seawall.resilience.budget import RetryBudget
 from seawall.resilience.outlier import Outliers
-from seawall.topology import Constraint, Instance, resolve
+from seawall.topology import ANY, Constraint, Instance, resolve
 
 
 class View(Protocol):
@@ -176,6 +176,10 @@ class Clusters:
                 service, constraint, self._config, self._rng, self._observer
             )
         return self._clusters[key]
+
+    def nobody(self) -> Cluster:
+        """A cluster without instances, of routes whose filters answer every request."""
+        return Cluster("", ANY, self._config, self._rng, self._observer)
 
     def update(self, view: View, now: float) -> None:
         """Take over what the registry knows now."""

@@ -6,10 +6,13 @@ from enum import StrEnum
 from ipaddress import ip_network
 
 from seawall.errors import Misconfigured
+from seawall.gateway.actions import NO_EDITS, Edits, Redirect, RegexRewrite, Respond
+from seawall.gateway.paths import check_path, check_target, group_names, parameters
 from seawall.resilience.breaker import BreakerConfig
 from seawall.resilience.outlier import OutlierConfig
 from seawall.topology import ANY, Constraint
-from seawall.wire.target import BadTarget, canonical
+from seawall.wire.headers import request_kind, response_kind
+from seawall.wire.target import host_name
 
 
 class LimitBy(StrEnum):
@@ -43,20 +46,41 @@ class Timeouts:
 class Route:
     """Which requests go to which service, and what holds for them.
 
-    Among the routes that match, the first in the Gateway API's order is taken: exact host before
-    the longest wildcard before none, exact path before the longest prefix, then one that names
-    the method, then more header predicates, then the earlier one. A prefix matches whole
-    segments: `/orders` matches `/orders` and `/orders/7`, not `/ordersheet`.
+    Among the routes that match, the first in the Gateway API's order is taken:
+
+    1. exact host before the longest wildcard before none;
+    2. the whole path, and there a literal segment before a parameter, from left to right; then
+       the prefix with the most segments, and there again literal ones before parameters. A
+       regular expression counts as a prefix of the literal segments that it begins with, and
+       comes before that prefix; of several, the longest;
+    3. one that names the method, then more headers, more query parameters, more cookies;
+    4. the earlier one.
+
+    A prefix matches whole segments: `/orders` matches `/orders` and `/orders/7`, not
+    `/ordersheet`. A parameter (`/orders/{id}/items`) is one segment that is not empty. A regular
+    expression matches the whole path, in linear time (RE2's syntax).
+
+    Where it goes: exactly one of `service`, `redirect` and `respond`.
     """
 
-    service: str
+    service: str = ""
+    redirect: Redirect | None = None
+    respond: Respond | None = None
     path: str = "/"
     exact: bool = False
+    regex: bool = False  # `path` is a regular expression
     host: str = ""  # "shop.example", "*.shop.example", or any
     methods: tuple[str, ...] = ()  # any if empty
-    headers: Mapping[str, str] = field(default_factory=dict)  # all must be equal; "*" = be there
+    # All must be equal; "*" = be there. Of several with one name, one will do.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
     version: Constraint = ANY
-    rewrite: str | None = None  # what the matched path becomes
+    rewrite: str | None = None  # what the matched path becomes; `{id}` is the path's parameter
+    rewrite_regex: RegexRewrite | None = None
+    host_rewrite: str = ""  # the client's host is passed on if empty
+    request_headers: Edits = NO_EDITS
+    response_headers: Edits = NO_EDITS
     timeouts: Timeouts = Timeouts()
     stream: bool = False  # every answer is a long-lived one: `total` ends at its head
     auth: str = ""  # the provider to ask; none if empty
@@ -68,15 +92,12 @@ class Route:
     name: str = ""  # in logs and metrics; the path if empty
 
     def __post_init__(self) -> None:
-        for text in (self.path, self.rewrite or "/"):
-            if not text.startswith("/"):
-                raise Misconfigured(f"path {text!r} does not start with /")
-            try:
-                clean = canonical(text.encode("ascii"))
-            except (BadTarget, UnicodeEncodeError) as exc:
-                raise Misconfigured(f"path {text!r}: {exc}") from None
-            if clean != text.encode():
-                raise Misconfigured(f"path {text!r} matches nothing", fix=clean.decode())
+        _check_target(self)
+        _check_paths(self)
+        self.request_headers.check(request_kind, f"{self.label}: request_headers")
+        self.response_headers.check(response_kind, f"{self.label}: response_headers")
+        if self.host_rewrite and host_name(self.host_rewrite.encode()) is None:
+            raise Misconfigured(f"host_rewrite {self.host_rewrite!r} is no host")
         if "*" in self.host.removeprefix("*."):
             raise Misconfigured(f"host {self.host!r}: only a leading *. is a wildcard")
         if self.scopes and not self.auth:
@@ -85,6 +106,33 @@ class Route:
     @property
     def label(self) -> str:
         return self.name or f"{self.host}{self.path}"
+
+
+def _check_target(route: Route) -> None:
+    targets = bool(route.service), route.redirect is not None, route.respond is not None
+    if sum(targets) != 1:
+        raise Misconfigured(
+            f"{route.label} goes to {sum(targets)} places", fix="one of service, redirect, respond"
+        )
+    changes = route.rewrite is not None or route.rewrite_regex is not None or route.host_rewrite
+    if not route.service and (changes or route.request_headers):
+        raise Misconfigured(f"{route.label}: no service gets what is rewritten")
+
+
+def _check_paths(route: Route) -> None:
+    if route.regex and route.exact:
+        raise Misconfigured(f"{route.label}: a regular expression is exact by itself")
+    if not route.regex:
+        check_path(route.path)
+    known = group_names(route.path) if route.regex else parameters(route.path)
+    moved = None if route.redirect is None else route.redirect.path
+    for text in (route.rewrite, moved):
+        if text is None:
+            continue
+        unknown = [name for name in parameters(text) if name not in known]
+        if unknown:
+            raise Misconfigured(f"{text!r}: the path {route.path!r} has no {{{unknown[0]}}}")
+        check_target(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

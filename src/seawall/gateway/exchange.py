@@ -42,7 +42,7 @@ class Exchange:
     __slots__ = (
         "_attempt", "_held", "_held_size", "_keep", "_proxy", "_service_permit", "_tried",
         "body_done", "bytes_in", "bytes_out", "client", "cluster", "deadline", "down", "flag",
-        "head", "identity", "instance", "over", "plan", "request_id", "span_id", "started",
+        "head", "identity", "instance", "over", "path", "plan", "request_id", "span_id", "started",
         "status", "stream", "subject", "told", "trace_id", "trace_tail", "tries", "tunnel",
         "waited",
     )  # fmt: skip
@@ -51,6 +51,7 @@ class Exchange:
         self._proxy: Proxy = proxy
         self.down: Downstream = down
         self.head: RequestHead = head
+        self.path: bytes = head.path  # as the service gets it
         self.started: float = now
         self.deadline: float = NEVER
         self.plan: Plan | None = None
@@ -250,6 +251,8 @@ class Exchange:
     def answered(self, attempt: Attempt, head: ResponseHead, piece: bytes, ended: bool) -> None:
         """The answer's head is here, and `piece` of its body."""
         now = self._proxy.now()
+        for finish in self._planned().finishers:
+            finish(self, head)
         self.waited = now - self.started
         self.status = head.status
         keep = self.head.keep_alive and self.body_done and not self._proxy.draining

@@ -1,10 +1,22 @@
-"""What is asked about a request between its route and its service: one list, in this order.
+"""What happens to a request between its route and its service, and to the answer on its way back.
+
+Each route has two lists, made when the configuration is read. A request passes the phases of the
+first in this order:
 
 1. authentication and authorization: who is it, and may they do this?
 2. quotas: how much of it? After authentication, since they may count by identity.
+3. an answer of the route's own: redirect or direct response. Behind it nothing is reached.
+4. changes for the service: path, host, then header fields, which see what was changed before.
 
 A filter is a callable: it returns None to let the request pass, or the answer to give instead.
 It must not wait: what it needs to know is pushed to it.
+
+An answer's head passes the finishers, once, before a byte of it is passed on:
+
+1. what the route adds, replaces and takes away of the header fields.
+
+A finisher may edit `head.lines`. It does not see interim answers, answers that the gateway gives
+itself, and the 101 behind which another protocol is spoken.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +27,14 @@ from seawall.gateway.answers import Answer
 from seawall.gateway.auth import Authenticate, Provider
 from seawall.gateway.config import Route
 from seawall.gateway.quota import Quota
+from seawall.gateway.reshaping import EditAnswer, EditRequest, Move, Reply, Rewrite, RewriteHost
+from seawall.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
 
 Filter = Callable[["Exchange", float], Answer | None]
+Finisher = Callable[["Exchange", ResponseHead], None]
 
 
 def filters(
@@ -33,4 +48,25 @@ def filters(
             raise Misconfigured(f"route {route.label}: no authentication is called {route.auth!r}")
         chain.append(Authenticate(provider, route.scopes, route.keep_token, wall))
     chain += [Quota(limit, route.label) for limit in route.limits]
+    chain += _shape(route)
     return tuple(chain)
+
+
+def _shape(route: Route) -> list[Filter]:
+    if route.redirect is not None:
+        return [Move(route, route.redirect, route.response_headers)]
+    if route.respond is not None:
+        return [Reply(route.respond, route.response_headers)]
+    chain: list[Filter] = []
+    if route.rewrite is not None or route.rewrite_regex is not None:
+        chain.append(Rewrite(route, route.rewrite, route.rewrite_regex))
+    if route.host_rewrite:
+        chain.append(RewriteHost(route.host_rewrite))
+    if route.request_headers:
+        chain.append(EditRequest(route.request_headers))
+    return chain
+
+
+def finishers(route: Route) -> tuple[Finisher, ...]:
+    """What is done to the answers of a route's service."""
+    return (EditAnswer(route.response_headers),) if route.response_headers else ()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from seawall.gateway.answers import Answer, Flag
 from seawall.gateway.proxy import Proxy
-from seawall.gateway.routes import rewritten
 from seawall.identity.claims import Claims
 from seawall.resilience.deadline import ALLOWANCE, MAX_REMAINING, Deadline
 from seawall.wire import headers
@@ -67,10 +66,6 @@ def _believe(exchange: "Exchange", proxy: Proxy, said: dict[int, bytes]) -> None
 def request_bytes(exchange: "Exchange", now: float) -> bytes:
     """The request's head as the service gets it."""
     head, down = exchange.head, exchange.down
-    path = head.path
-    plan = exchange.plan
-    if plan is not None and plan.rewrites:
-        path = rewritten(plan.route, path)
     remaining = exchange.deadline - now - ALLOWANCE
     if not 0 < remaining < MAX_REMAINING:
         remaining = 0.0 if remaining <= 0 else MAX_REMAINING
@@ -86,7 +81,7 @@ def request_bytes(exchange: "Exchange", now: float) -> bytes:
         head.lines.append(b"host: " + head.authority)
     return b"%b %b%b HTTP/1.1\r\n%b\r\n%b\r\nx-forwarded-host: %b\r\n%b\r\n" % (
         head.method,
-        path,
+        exchange.path,
         head.query,
         b"\r\n".join(head.lines),
         _forwarded(exchange) if down.trusted else down.forwarded,

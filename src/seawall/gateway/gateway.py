@@ -20,7 +20,7 @@ from seawall.gateway.auth import Provider
 from seawall.gateway.clusters import Cluster, Clusters, View
 from seawall.gateway.config import GatewayConfig, Route
 from seawall.gateway.connection import Downstream
-from seawall.gateway.filters import filters
+from seawall.gateway.filters import filters, finishers
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Wheel
@@ -108,10 +108,13 @@ class Gateway:
         self._first_view = asyncio.Event()
 
     def _plan(self, route: Route) -> Plan:
+        clusters, service = self.clusters, route.service
+        cluster = clusters.cluster(service, route.version) if service else clusters.nobody()
         return Plan(
             route,
-            self.clusters.cluster(route.service, route.version),
+            cluster,
             filters(route, self._providers, self._clock.wall),
+            finishers(route),
             self.proxy.metrics.route(route.label, route.service),
             self._config.edge.max_body,
         )

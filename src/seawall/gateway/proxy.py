@@ -11,7 +11,7 @@ from seawall.facts import Observer
 from seawall.gateway.access import AccessLog
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.config import GatewayConfig, Route
-from seawall.gateway.filters import Filter
+from seawall.gateway.filters import Filter, Finisher
 from seawall.gateway.metrics import Metrics, RouteMetrics
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Timed, Wheel
@@ -28,11 +28,11 @@ class Plan:
         "cluster",
         "connect_timeout",
         "filters",
+        "finishers",
         "first_byte_timeout",
         "log_label",
         "max_body",
         "metrics",
-        "rewrites",
         "route",
         "stream",
         "stream_idle",
@@ -45,16 +45,17 @@ class Plan:
         route: Route,
         cluster: Cluster,
         filters: tuple[Filter, ...],
+        finishers: tuple[Finisher, ...],
         metrics: RouteMetrics,
         max_body: int,
     ) -> None:
         self.route: Route = route
         self.cluster: Cluster = cluster
         self.filters: tuple[Filter, ...] = filters
+        self.finishers: tuple[Finisher, ...] = finishers
         self.metrics: RouteMetrics = metrics
         self.log_label: str = f'"route":{json.dumps(route.label)},"service":"{route.service}"'
         self.max_body: int = max_body if route.max_body is None else route.max_body
-        self.rewrites: bool = route.rewrite is not None
         self.stream: bool = route.stream
         self.connect_timeout: float = route.timeouts.connect
         self.first_byte_timeout: float = route.timeouts.first_byte

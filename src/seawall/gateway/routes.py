@@ -1,87 +1,185 @@
 """Which route a request takes. Pure; the order is the Gateway API's (see `config.Route`).
 
-Routes are compiled into a table for each host, with a mapping of exact paths and one of
-prefixes. A request costs one look-up for each of its leading segments that a prefix can have,
-whatever the number of routes, and the path is the canonical one that is also forwarded.
+Routes are compiled into a table for each host: a mapping of exact paths, and a tree with a level
+for each segment, in which a parameter is a branch beside the literal ones. A request goes down
+the tree once and comes back up to the deepest route that fits, so it costs its own depth,
+whatever the number of routes. The path is the canonical one that is also forwarded.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
+from seawall.errors import Misconfigured
+from seawall.gateway.choice import Choice, Entry
 from seawall.gateway.config import Route
+from seawall.gateway.paths import Pattern, beginning, regex, segments
 from seawall.wire.http1 import RequestHead
 
 T = TypeVar("T")
 
+# Of the patterns that begin with the same literal segments, each is asked: about 1 us.
+MAX_PATTERNS: Final = 32
+# The most nodes of the tree that one path can lead to. A literal beside a parameter doubles the
+# ways, and a hundred steps cost a request some microseconds.
+MAX_WAYS: Final = 128
 
-class Entry(Generic[T]):
-    """A route, prepared for matching, and what its owner attached to it."""
 
-    __slots__ = ("_headers", "_methods", "_plain", "order", "route", "value")
+class _Node(Generic[T]):
+    """Where the routes are that begin with the same segments."""
 
-    def __init__(self, route: Route, order: int, value: T) -> None:
-        self.route: Final = route
-        self.order: Final = order
-        self.value: Final = value
-        self._methods = frozenset(method.upper().encode() for method in route.methods)
-        self._headers = tuple(
-            (name.lower().encode(), value_.encode()) for name, value_ in route.headers.items()
-        )
-        self._plain = not self._methods and not self._headers
+    __slots__ = ("children", "exact", "parameter", "patterns", "prefix")
 
-    def fits(self, head: RequestHead) -> bool:
-        """Whether method and header fields match; host and path do already."""
-        if self._plain:
-            return True
-        if self._methods and head.method not in self._methods:
-            return False
-        for name, wanted in self._headers:
-            values = head.values(name)
-            if not values or (wanted != b"*" and wanted not in values):
-                return False
-        return True
+    def __init__(self) -> None:
+        self.children: dict[bytes, _Node[T]] = {}
+        self.parameter: _Node[T] | None = None
+        self.exact: Choice[T] | None = None
+        self.prefix: Choice[T] | None = None
+        self.patterns: tuple[tuple[Pattern, Choice[T]], ...] = ()
 
-    def rank(self) -> tuple[bool, int, int]:
-        return not self._methods, -len(self._headers), self.order
+    def at(self, path: list[str]) -> "_Node[T]":
+        """The node of a path below this one, made if it is new."""
+        node = self
+        for part in path:
+            if part[:1] == "{":
+                child = node.parameter
+                if child is None:
+                    child = node.parameter = _Node()
+            else:
+                child = node.children.get(part.encode())
+                if child is None:
+                    child = node.children[part.encode()] = _Node()
+            node = child
+        return node
+
+    def ways(self) -> int:
+        """The most nodes that one path leads to from here on."""
+        below = max([child.ways() for child in self.children.values()], default=0)
+        return 1 + below + (0 if self.parameter is None else self.parameter.ways())
+
+    def find(self, head: RequestHead) -> Entry[T] | None:
+        """The best route of which this node's path is only the beginning."""
+        for pattern, choice in self.patterns:
+            if pattern.fullmatch(head.path) is not None:
+                found = choice.find(head)
+                if found is not None:
+                    return found
+        return None if self.prefix is None else self.prefix.find(head)
 
 
 class _Table(Generic[T]):
     """The routes of one host."""
 
-    __slots__ = ("deepest", "exact", "prefix")
+    __slots__ = ("_branches", "_deepest", "_exact", "_root")
 
     def __init__(self, entries: Iterable[Entry[T]]) -> None:
-        self.exact: dict[bytes, tuple[Entry[T], ...]] = {}
-        self.prefix: dict[bytes, tuple[Entry[T], ...]] = {}
-        self.deepest = 0  # segments of the longest prefix
+        self._root: _Node[T] = _Node()
+        self._exact: dict[bytes, Choice[T]] = {}
+        self._deepest: int = 0  # segments of the longest path in the tree
+        self._branches: bool = False  # whether a path can lead two ways
+        groups: dict[tuple[str, str], list[Entry[T]]] = {}
         for entry in entries:
-            path = entry.route.path.encode()
-            if entry.route.exact:
-                self.exact[path] = _ranked(self.exact.get(path, ()), entry)
+            groups.setdefault(_place(entry.route), []).append(entry)
+        patterns: list[tuple[str, Choice[T]]] = []
+        for (kind, path), group in groups.items():
+            choice = Choice(group)
+            if kind == "regex":
+                patterns.append((path, choice))
+            elif kind == "exact" and "{" not in path:
+                self._exact[path.encode()] = choice
             else:
-                path = path.rstrip(b"/")
-                self.prefix[path] = _ranked(self.prefix.get(path, ()), entry)
-                self.deepest = max(self.deepest, path.count(b"/"))
+                node = self._at(segments(path))
+                if kind == "exact":
+                    node.exact = choice
+                else:
+                    node.prefix = choice
+        for path, choice in sorted(patterns, key=lambda one: (-len(one[0]), one[1].first)):
+            node = self._at(beginning(path))
+            node.patterns = (*node.patterns, (regex(path), choice))
+            if len(node.patterns) > MAX_PATTERNS:
+                raise Misconfigured(
+                    f"more than {MAX_PATTERNS} patterns begin as {path!r} does",
+                    fix="let each begin with literal segments that tell them apart",
+                )
+        if self._root.ways() > MAX_WAYS:
+            raise Misconfigured(
+                f"a path can match in more than {MAX_WAYS} ways",
+                fix="fewer parameters in places where other routes have literal segments",
+            )
+
+    def _at(self, path: list[str]) -> _Node[T]:
+        self._deepest = max(self._deepest, len(path))
+        self._branches = self._branches or any(part[:1] == "{" for part in path)
+        return self._root.at(path)
 
     def find(self, head: RequestHead) -> Entry[T] | None:
         path = head.path
-        for entry in self.exact.get(path, ()):
-            if entry.fits(head):
-                return entry
-        # Cut to the segments that a prefix can have, then drop them from the right.
-        parts = path.split(b"/", self.deepest + 1)
-        prefix = path if len(parts) < self.deepest + 2 else path[: -len(parts[-1]) - 1]
-        while True:
-            for entry in self.prefix.get(prefix, ()):
-                if entry.fits(head):
-                    return entry
-            if not prefix:
-                return None
-            prefix = prefix[: prefix.rfind(b"/")]
+        choice = self._exact.get(path)
+        if choice is not None:
+            found = choice.find(head)
+            if found is not None:
+                return found
+        # What lies deeper than every route is one last piece.
+        parts = path.split(b"/", self._deepest + 1)
+        parts.pop(0)
+        return self._find_branching(head, parts) if self._branches else self._find(head, parts)
+
+    def _find(self, head: RequestHead, parts: list[bytes]) -> Entry[T] | None:
+        node = self._root
+        passed = [node]
+        for part in parts:
+            child = node.children.get(part)
+            if child is None:
+                break
+            node = child
+            passed.append(node)
+        while passed:
+            node = passed.pop()
+            found = node.find(head)
+            if found is not None:
+                return found
+        return None
+
+    def _find_branching(self, head: RequestHead, parts: list[bytes]) -> Entry[T] | None:
+        """The same where a path can lead several ways, the more literal ones first."""
+        levels = self._levels(parts)
+        for node in levels[-1]:
+            if node.exact is not None:
+                found = node.exact.find(head)
+                if found is not None:
+                    return found
+        for level in reversed(levels):
+            for node in level:
+                found = node.find(head)
+                if found is not None:
+                    return found
+        return None
+
+    def _levels(self, parts: list[bytes]) -> list[list[_Node[T]]]:
+        """The nodes that the path's beginnings lead to; the last are the whole path's, if any."""
+        level = [self._root]
+        levels = [level]
+        for part in parts:
+            below: list[_Node[T]] = []
+            for node in level:
+                child = node.children.get(part)
+                if child is not None:
+                    below.append(child)
+                if part and node.parameter is not None:
+                    below.append(node.parameter)
+            levels.append(below)
+            if not below:
+                break
+            level = below
+        return levels
 
 
-def _ranked(entries: tuple[Entry[T], ...], new: Entry[T]) -> tuple[Entry[T], ...]:
-    return tuple(sorted((*entries, new), key=Entry.rank))
+def _place(route: Route) -> tuple[str, str]:
+    """What routes share that lie at one place: how their path is meant, and what it matches."""
+    if route.regex:
+        return "regex", route.path
+    parts = route.path.split("/")
+    path = "/".join("{}" if part[:1] == "{" else part for part in parts)
+    return ("exact", path) if route.exact else ("prefix", path.rstrip("/"))
 
 
 class Routes(Generic[T]):
@@ -124,13 +222,3 @@ class Routes(Generic[T]):
                 return found
             dot = head.host.find(b".", dot + 1)
         return None
-
-
-def rewritten(route: Route, path: bytes) -> bytes:
-    """The path to forward: the matched part replaced by `rewrite`, the rest as it is."""
-    if route.rewrite is None:
-        return path
-    if route.exact:
-        return route.rewrite.encode()
-    rest = path[len(route.path.rstrip("/")) :]
-    return route.rewrite.encode().rstrip(b"/") + rest or b"/"

@@ -2,8 +2,15 @@
 
 from dataclasses import replace
 
+from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
 from seawall.gateway.config import Edge, GatewayConfig, Limit, LimitBy, Route, Timeouts
-from seawall.spec.gateway import GatewaySpec, LimitSpec, RouteSpec
+from seawall.spec.gateway import (
+    GatewaySpec,
+    HeaderEditsSpec,
+    LimitSpec,
+    RedirectSpec,
+    RouteSpec,
+)
 from seawall.topology import Constraint
 
 
@@ -20,22 +27,45 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway") -> GatewayConfig:
 
 
 def _route(spec: RouteSpec) -> Route:
-    limit = spec.limit
+    limit, by = spec.limit, spec.rewrite_regex
     return Route(
-        service=spec.service,
+        service=spec.service or "",
+        redirect=None if spec.redirect is None else _redirect(spec.redirect),
+        respond=None if spec.respond is None else Respond(**spec.respond.model_dump()),
         path=spec.path,
         exact=spec.path_type == "exact",
+        regex=spec.path_type == "regex",
         host=spec.host or "",
         methods=tuple(method.upper() for method in spec.methods),
         headers=dict(spec.headers),
+        query=dict(spec.query),
+        cookies=dict(spec.cookies),
         version=Constraint.parse(spec.version),
         rewrite=spec.rewrite,
+        rewrite_regex=None if by is None else RegexRewrite(pattern=by.pattern, to=by.to),
+        host_rewrite=spec.host_rewrite or "",
+        request_headers=_edits(spec.request_headers),
+        response_headers=_edits(spec.response_headers),
         timeouts=Timeouts(total=spec.timeout),
         stream=spec.stream,
         auth=spec.auth or "",
         scopes=tuple(spec.scopes),
         limits=() if limit is None else (_limit(limit),),
     )
+
+
+def _redirect(spec: RedirectSpec) -> Redirect:
+    return Redirect(
+        scheme=spec.scheme or "",
+        host=spec.host or "",
+        port=spec.port,
+        path=spec.path,
+        status=spec.status,
+    )
+
+
+def _edits(spec: HeaderEditsSpec) -> Edits:
+    return Edits(remove=tuple(spec.remove), set=dict(spec.set), add=dict(spec.add))
 
 
 def _limit(spec: LimitSpec) -> Limit:

@@ -45,18 +45,60 @@ class LimitSpec(Part):
     by: Literal["identity", "address", "route"] = "identity"
 
 
-class RouteSpec(Part):
-    """Which requests go to which service. Precedence as in the Gateway API: exact host before
-    wildcard, exact path before the longest prefix, then method, then more headers."""
+class RegexRewriteSpec(Part):
+    """The first match of `pattern` in the path becomes `to`; `\\1` is its first group."""
 
-    path: str = "/"
-    path_type: Literal["prefix", "exact"] = "prefix"
+    pattern: str
+    to: str
+
+
+class RedirectSpec(Part):
+    """Where to send the client; what is not named stays as it was asked, the query always."""
+
+    scheme: Literal["http", "https"] | None = None
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None  # what the matched path becomes
+    status: Literal[301, 302, 303, 307, 308] = 302
+
+
+class RespondSpec(Part):
+    """An answer that no service is asked for."""
+
+    status: int = 200
+    content_type: str = "text/plain; charset=utf-8"
+    body: str = ""
+
+
+class HeaderEditsSpec(Part):
+    """Header fields to take away, to replace and to add, in this order."""
+
+    remove: list[str] = []
+    set: dict[str, str] = {}
+    add: dict[str, str] = {}
+
+
+class RouteSpec(Part):
+    """Which requests go where: to one of `service`, `redirect` and `respond`. Precedence as in
+    the Gateway API: exact host before wildcard, whole path before the longest prefix, then
+    method, then more headers, query parameters and cookies."""
+
+    path: str = "/"  # with parameters: "/orders/{id}/items"
+    path_type: Literal["prefix", "exact", "regex"] = "prefix"
     host: str | None = None  # "shop.example", "*.shop.example"
     methods: list[str] = []
-    headers: dict[str, str] = {}
-    service: str
+    headers: dict[str, str] = {}  # equal, or "*" = be there; so query and cookies
+    query: dict[str, str] = {}
+    cookies: dict[str, str] = {}
+    service: str | None = None
+    redirect: RedirectSpec | None = None
+    respond: RespondSpec | None = None
     version: str = "*"
-    rewrite: str | None = None  # what the matched path (prefix) becomes
+    rewrite: str | None = None  # what the matched path becomes; "{id}" is a parameter of it
+    rewrite_regex: RegexRewriteSpec | None = None
+    host_rewrite: str | None = None  # the client's host is passed on without it
+    request_headers: HeaderEditsSpec = HeaderEditsSpec()
+    response_headers: HeaderEditsSpec = HeaderEditsSpec()
     timeout: float = Field(default=15.0, gt=0)  # seconds for the whole exchange, but for streams
     stream: bool = False  # long-lived answers (server-sent events): no total timeout
     auth: str | None = None  # a name in [gateway.auth]
@@ -65,7 +107,9 @@ class RouteSpec(Part):
 
     @model_validator(mode="after")
     def _sound(self) -> "RouteSpec":
-        if not self.path.startswith("/"):
+        if sum(to is not None for to in (self.service, self.redirect, self.respond)) != 1:
+            raise ValueError(f"path {self.path!r} needs one of service, redirect, respond")
+        if self.path_type != "regex" and not self.path.startswith("/"):
             raise ValueError(f"path {self.path!r} does not start with /")
         Constraint.parse(self.version)
         return self

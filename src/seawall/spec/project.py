@@ -87,7 +87,8 @@ class Spec(Part):
                 known(need, self.services, f"services.{name}.needs")
         for number, route in enumerate(self.gateway.routes):
             where = f"gateway.routes[{number}]"
-            known(route.service, self.services, f"{where}.service")
+            if route.service is not None:
+                known(route.service, self.services, f"{where}.service")
             if route.auth is not None:
                 known(route.auth, self.gateway.auth, f"{where}.auth")
         return self

@@ -74,6 +74,16 @@ def canonical(path: bytes) -> bytes:
     return joined + b"/" if ends_in_folder and kept else joined
 
 
+def is_canonical(path: bytes) -> bool:
+    """Whether a path reads as it is written, and so may be passed on."""
+    if _PLAIN.fullmatch(path) is not None:
+        return True
+    try:
+        return canonical(path) == path
+    except BadTarget:
+        return False
+
+
 def split_url(target: bytes) -> tuple[bytes, bytes, bytes]:
     """Authority, canonical path and query of an http URL (absolute form). Raises `BadTarget`."""
     match = _AUTHORITY.match(target)
