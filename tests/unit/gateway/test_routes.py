@@ -2,7 +2,7 @@ import re
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.errors import Misconfigured
@@ -253,15 +253,20 @@ def test_ten_thousand_routes_of_every_kind_cost_what_their_depth_does() -> None:
 
 # The naive reference: every route is asked, and the best by the documented order is taken.
 
-SEGMENTS = st.sampled_from(["a", "b", "aa", "{x}"])
+SEGMENTS = st.sampled_from(["a", "b", "{x}"])
 PATTERNS = ["/a/.*", "/[ab]+", "/a/b/[a-z]+", "/.*/b", "/(a|b)/aa", "/b/", "/aa", ".*"]
-FLAGS = st.dictionaries(st.sampled_from("pq"), st.sampled_from(["1", "2", "*"]), max_size=2)
+FLAGS = st.one_of(
+    st.just({}),
+    st.just({}),
+    st.just({}),
+    st.dictionaries(st.sampled_from("pq"), st.sampled_from(["1", "2", "*"]), max_size=2),
+)
 
 
 @st.composite
 def any_route(draw: st.DrawFn) -> Route:
     regex = draw(st.integers(0, 4)) == 0
-    parts = draw(st.lists(SEGMENTS, max_size=4))
+    parts = draw(st.lists(SEGMENTS, max_size=3))
     named = [part.replace("x", f"x{number}") for number, part in enumerate(parts)]
     path = "/" + "/".join(named)
     if named and draw(st.booleans()):
@@ -271,8 +276,8 @@ def any_route(draw: st.DrawFn) -> Route:
         path=draw(st.sampled_from(PATTERNS)) if regex else path,
         regex=regex,
         exact=not regex and draw(st.booleans()),
-        host=draw(st.sampled_from(["", "", "h.x", "*.x", "*.h.x"])),
-        methods=draw(st.sampled_from([(), (), ("GET",), ("POST", "PUT")])),
+        host=draw(st.sampled_from(["", "", "", "", "h.x", "*.x", "*.h.x"])),
+        methods=draw(st.sampled_from([(), (), (), ("GET",), ("POST", "PUT")])),
         headers=draw(FLAGS),
         query=draw(FLAGS),
         cookies=draw(FLAGS),
@@ -281,7 +286,7 @@ def any_route(draw: st.DrawFn) -> Route:
 
 @st.composite
 def any_request(draw: st.DrawFn) -> RequestHead:
-    parts = draw(st.lists(st.sampled_from(["a", "b", "aa", "c"]), max_size=5))
+    parts = draw(st.lists(st.sampled_from(["a", "a", "b", "b", "aa"]), max_size=4))
     path = "/" + "/".join(parts) + ("/" if parts and draw(st.booleans()) else "")
     said = draw(FLAGS)
     query = draw(FLAGS)
@@ -353,7 +358,8 @@ def precedence(routes: list[Route], number: int) -> tuple[object, ...]:
     )
 
 
-@given(st.lists(any_route(), max_size=12), any_request())
+@settings(max_examples=200)
+@given(st.lists(any_route(), min_size=1, max_size=20), any_request())
 def test_the_tables_take_what_asking_every_route_takes(
     routes: list[Route], request: RequestHead
 ) -> None:
