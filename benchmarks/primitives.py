@@ -1,4 +1,4 @@
-"""Nanoseconds per decision: breaker, limiters, balancers, admission; beside peers where installed.
+"""Nanoseconds per decision: limits, breakers, balancers, routes; beside peers where installed.
 
 Ours take the time as an argument, their callers read it once per request; here it is read for
 each decision, since the peers read it too. A peer that is not installed is named and left out.
@@ -19,6 +19,8 @@ from typing import Any
 from benchmarks import report
 from seawall.clock import SYSTEM
 from seawall.concurrency.guard import Guard, Target
+from seawall.gateway.config import Route
+from seawall.gateway.routes import Routes
 from seawall.resilience import limiter as limiter_module
 from seawall.resilience.adaptive import Aimd, ConcurrencyLimit, Gradient2, Vegas
 from seawall.resilience.balancing import Balancing, balancer
@@ -36,6 +38,7 @@ from seawall.resilience.sampling import Windowed
 from seawall.resilience.shed import Importance, Partitions, Shedding
 from seawall.resilience.sliding import KeyedWindow
 from seawall.resilience.slow_start import SlowStart
+from seawall.wire.http1 import RequestHead
 
 PEERS = ("pybreaker", "purgatory", "limits")
 ROUNDS = 7
@@ -120,6 +123,27 @@ def ours() -> list[Case]:
         Case("bulkhead, a slot taken and given back", SEAWALL, slot),
         *balancers(),
         *admissions(),
+        *routing(),
+    ]
+
+
+def routing() -> list[Case]:
+    """The route of a request, of as many as there are, by literal prefixes and by parameters."""
+
+    def head(path: str) -> RequestHead:
+        return RequestHead(b"GET", path.encode(), b"", b"shop.example")
+
+    def case(kind: str, path: str, number: int) -> Case:
+        routes = [Route(service="a", path=path.format(n, id="{id}")) for n in range(number)]
+        table = Routes(routes, lambda route: None)
+        chosen = Random(1).choices(range(number), k=250)
+        heads = itertools.cycle([head(path.format(n, id=n) + "/7") for n in chosen])
+        return Case(f"route of {number:,}, {kind}", SEAWALL, lambda: table.find(next(heads)))
+
+    return [
+        case(kind, path, number)
+        for kind, path in (("prefixes", "/api/r{}/items"), ("parameters", "/api/r{}/{id}/items"))
+        for number in (10, 1_000, 10_000)
     ]
 
 

@@ -1,9 +1,10 @@
 """Which route a request takes. Pure; the order is the Gateway API's (see `config.Route`).
 
-Routes are compiled into a table for each host: a mapping of exact paths, and a tree with a level
-for each segment, in which a parameter is a branch beside the literal ones. A request goes down
-the tree once and comes back up to the deepest route that fits, so it costs its own depth,
-whatever the number of routes. The path is the canonical one that is also forwarded.
+Routes are compiled into a table for each host: a mapping of exact paths, one of prefixes, and
+where routes have parameters, a tree with a level for each segment, in which a parameter is a
+branch beside the literal ones. A request goes down the tree once and comes back up to the
+deepest route that fits, or drops segments from its path until a prefix is left: it costs its
+depth, whatever the number of routes. The path is the canonical one that is also forwarded.
 """
 
 from collections.abc import Callable, Iterable
@@ -58,22 +59,24 @@ class _Node(Generic[T]):
 
     def find(self, head: RequestHead) -> Entry[T] | None:
         """The best route of which this node's path is only the beginning."""
-        for pattern, choice in self.patterns:
-            if pattern.fullmatch(head.path) is not None:
-                found = choice.find(head)
-                if found is not None:
-                    return found
+        if self.patterns:
+            for pattern, choice in self.patterns:
+                if pattern.fullmatch(head.path) is not None:
+                    found = choice.find(head)
+                    if found is not None:
+                        return found
         return None if self.prefix is None else self.prefix.find(head)
 
 
 class _Table(Generic[T]):
     """The routes of one host."""
 
-    __slots__ = ("_branches", "_deepest", "_exact", "_root")
+    __slots__ = ("_branches", "_deepest", "_exact", "_nodes", "_root")
 
     def __init__(self, entries: Iterable[Entry[T]]) -> None:
         self._root: _Node[T] = _Node()
         self._exact: dict[bytes, Choice[T]] = {}
+        self._nodes: dict[bytes, _Node[T]] = {}  # those that are not only on the way, by path
         self._deepest: int = 0  # segments of the longest path in the tree
         self._branches: bool = False  # whether a path can lead two ways
         groups: dict[tuple[str, str], list[Entry[T]]] = {}
@@ -109,7 +112,9 @@ class _Table(Generic[T]):
     def _at(self, path: list[str]) -> _Node[T]:
         self._deepest = max(self._deepest, len(path))
         self._branches = self._branches or any(part[:1] == "{" for part in path)
-        return self._root.at(path)
+        node = self._root.at(path)
+        self._nodes["".join(f"/{part}" for part in path).encode()] = node
+        return node
 
     def find(self, head: RequestHead) -> Entry[T] | None:
         path = head.path
@@ -120,24 +125,18 @@ class _Table(Generic[T]):
                 return found
         # What lies deeper than every route is one last piece.
         parts = path.split(b"/", self._deepest + 1)
-        parts.pop(0)
-        return self._find_branching(head, parts) if self._branches else self._find(head, parts)
-
-    def _find(self, head: RequestHead, parts: list[bytes]) -> Entry[T] | None:
-        node = self._root
-        passed = [node]
-        for part in parts:
-            child = node.children.get(part)
-            if child is None:
-                break
-            node = child
-            passed.append(node)
-        while passed:
-            node = passed.pop()
-            found = node.find(head)
-            if found is not None:
-                return found
-        return None
+        if self._branches:
+            return self._find_branching(head, parts[1:])
+        prefix = path if len(parts) < self._deepest + 2 else path[: -len(parts[-1]) - 1]
+        while True:
+            node = self._nodes.get(prefix)
+            if node is not None:
+                found = node.find(head)
+                if found is not None:
+                    return found
+            if not prefix:
+                return None
+            prefix = prefix[: prefix.rfind(b"/")]
 
     def _find_branching(self, head: RequestHead, parts: list[bytes]) -> Entry[T] | None:
         """The same where a path can lead several ways, the more literal ones first."""

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +53,19 @@ def test_the_first_match_is_substituted(pattern: str, to: str, path: bytes, sent
 def test_a_substitution_that_cannot_be_is_refused(pattern: str, to: str) -> None:
     with pytest.raises(Misconfigured):
         RegexRewrite(pattern=pattern, to=to)
+
+
+def test_a_pattern_without_its_engine_is_refused_with_what_to_do() -> None:
+    """In a process of its own, where the module cannot be imported."""
+    code = (
+        "import sys; sys.modules['re2'] = None\n"
+        "from seawall.gateway.config import Route\n"
+        "Route(service='a', path='/{id}')\n"
+        "Route(service='a', path='/[a-z]', regex=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "fix: pip install 'seawall[regex]'" in done.stderr
 
 
 def test_a_pattern_that_backtracking_never_ends_is_answered() -> None:

@@ -5,9 +5,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, Unavailable
+from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
 from seawall.gateway.config import LimitBy
 from seawall.identity.api_keys import ApiKeys
 from seawall.identity.remote_keys import RemoteKeys
@@ -16,7 +18,7 @@ from seawall.registry.memory import MemoryRegistry
 from seawall.registry.watcher import Watcher
 from seawall.runtime.gateway import _fetcher, _provider, admin_place, keys_read
 from seawall.runtime.gateway_config import gateway_config
-from seawall.spec.gateway import AuthSpec, GatewaySpec
+from seawall.spec.gateway import AuthSpec, GatewaySpec, RouteSpec
 from seawall.spec.load import load_spec
 from seawall.spec.project import Spec
 from seawall.topology import Address
@@ -74,6 +76,53 @@ def test_the_spec_is_told_in_the_gateway_s_words(spec: Spec) -> None:
         3,
     )
     assert gateway_config(GatewaySpec()).routes == ()
+
+
+def test_what_a_route_does_itself_is_told_in_the_gateway_s_words() -> None:
+    moved = RouteSpec.model_validate(
+        {
+            "path": "/old/{id}",
+            "query": {"v": "1"},
+            "cookies": {"beta": "*"},
+            "redirect": {"scheme": "https", "host": "a", "port": 8443, "path": "/{id}"},
+            "response_headers": {"remove": ["a"], "set": {"b": "1"}, "add": {"c": "2"}},
+        }
+    )
+    told = RouteSpec.model_validate({"respond": {"status": 404, "body": "no"}})
+    sent = RouteSpec.model_validate(
+        {
+            "path": "/[a-z]+",
+            "path_type": "regex",
+            "service": "orders",
+            "rewrite_regex": {"pattern": "a", "to": "b"},
+            "host_rewrite": "in.side",
+            "request_headers": {"set": {"x": "1"}},
+        }
+    )
+    routes = gateway_config(GatewaySpec(routes=[moved, told, sent])).routes
+    assert routes[0].redirect == Redirect(
+        scheme="https", host="a", port=8443, path="/{id}", status=302
+    )
+    assert (routes[0].query, routes[0].cookies) == ({"v": "1"}, {"beta": "*"})
+    assert routes[0].response_headers == Edits(remove=("a",), set={"b": "1"}, add={"c": "2"})
+    assert (routes[1].service, routes[1].respond) == ("", Respond(status=404, body="no"))
+    assert (routes[2].regex, routes[2].host_rewrite) == (True, "in.side")
+    assert routes[2].rewrite_regex == RegexRewrite(pattern="a", to="b")
+    assert routes[2].request_headers == Edits(set={"x": "1"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": "/"},
+        {"service": "a", "respond": {}},
+        {"redirect": {"path": "/b", "status": 200}},
+        {"respond": {"headers": {}}},
+    ],
+)
+def test_a_route_goes_to_one_place(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        RouteSpec.model_validate(wrong)
 
 
 async def test_each_kind_of_authentication_has_a_verifier(spec: Spec, unique: str) -> None:
