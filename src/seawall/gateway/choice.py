@@ -175,7 +175,7 @@ class Choice(Generic[T]):
 
     def _check(self, route: Route) -> None:
         groups = [group for by in self._index.values() for group in by.values()]
-        most = max([len(self._rest), *(len(group) for group in groups)])
+        most = max([len(self._rest), *[len(group) for group in groups]])
         if most > MAX_ALIKE or len(self._index) > MAX_NAMES:
             raise Misconfigured(
                 f"{most} routes of {route.host}{route.path} are to be told apart one by one, "

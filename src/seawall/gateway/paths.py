@@ -20,6 +20,8 @@ MAX_SEGMENTS: Final = 64
 MAX_PROGRAM: Final = 500
 # What RE2 may keep to be fast. Beyond it a match is slower, and still linear.
 _MEMORY: Final = 256 * 1024
+# Parameters or groups in one text: each may hold the whole path, and 16 of them 128 KB.
+MAX_REFERENCES: Final = 16
 # How much of a pattern's literal beginning is looked at.
 _BEGINNING: Final = 256
 
@@ -107,6 +109,7 @@ def parameters(path: str) -> tuple[str, ...]:
             raise Misconfigured(f"{path!r}: {{{name}}} is no parameter", fix="{name}")
     if "{" in _PARAMETER.sub("", path) or "}" in _PARAMETER.sub("", path):
         raise Misconfigured(f"{path!r}: a brace without its other half", fix="{name}")
+    _check_references(path, names)
     return names
 
 
@@ -174,6 +177,7 @@ class Substitution:
         pieces = _GROUP.split(to)
         self._literals: tuple[bytes, ...] = _encoded(pieces[::2])
         self._groups: tuple[str, ...] = tuple(pieces[1::2])
+        _check_references(to, self._groups)
         for group in self._groups:
             if group != "\\" and int(group) > self._pattern.groups:
                 raise Misconfigured(f"{to!r}: pattern {pattern!r} has no group {group}")
@@ -186,6 +190,11 @@ class Substitution:
         for group, literal in zip(self._groups, self._literals[1:], strict=True):
             text += (b"\\" if group == "\\" else found.group(int(group)) or b"") + literal
         return text + path[found.end() :]
+
+
+def _check_references(text: str, references: Sequence[str]) -> None:
+    if len(references) > MAX_REFERENCES:
+        raise Misconfigured(f"{text!r}: more than {MAX_REFERENCES} references")
 
 
 def _encoded(pieces: Sequence[str]) -> tuple[bytes, ...]:

@@ -103,7 +103,7 @@ class Token:
     def verify(self, presented: str, now: float) -> Claims:
         if presented != "good":
             raise Refused("no")
-        return Claims("ann", ("orders",), "test")
+        return Claims("ann", "test", ("orders",))
 
 
 async def test_fields_are_edited_on_the_way_there() -> None:

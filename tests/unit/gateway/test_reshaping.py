@@ -49,7 +49,9 @@ def test_the_first_match_is_substituted(pattern: str, to: str, path: bytes, sent
     assert Substitution(pattern, to).replaced(path) == sent
 
 
-@pytest.mark.parametrize(("pattern", "to"), [("(", ""), ("a", r"\1"), ("(a)", r"\2"), ("a", "é")])
+@pytest.mark.parametrize(
+    ("pattern", "to"), [("(", ""), ("a", r"\1"), ("(a)", r"\2"), ("a", "é"), ("a", r"\0" * 17)]
+)
 def test_a_substitution_that_cannot_be_is_refused(pattern: str, to: str) -> None:
     with pytest.raises(Misconfigured):
         RegexRewrite(pattern=pattern, to=to)

@@ -393,6 +393,8 @@ def test_the_tables_take_what_asking_every_route_takes(
         {"path": "/{1}"},
         {"path": "/{id}/{id}"},
         {"path": "/a" * 65},
+        {"path": "".join(f"/{{p{number}}}" for number in range(17))},
+        {"path": "/{id}", "rewrite": "/" + "{id}" * 17},
         {"rewrite": "/{id}"},
         {"path": "/{id}", "rewrite": "/{other}"},
         {"path": "/(", "regex": True},
