@@ -37,6 +37,8 @@ MAX_RESPONSE_HEAD: Final = 64 * 1024
 MAX_DIGITS: Final = 18
 # What no line may hold: every control character but the tab.
 CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
+# Bytes that have none are the same behind this; half the price of deleting them and counting.
+_NO_CONTROLS: Final = bytes(0x21 if byte in CONTROLS else byte for byte in range(256))
 
 # Longer than any that is registered with IANA.
 MAX_METHOD: Final = 32
@@ -173,7 +175,8 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
     text = data[: end - 4]
     lines = text.split(b"\r\n")
     count = len(lines)
-    if len(text) - len(text.translate(None, CONTROLS)) != 2 * count - 2:
+    flat = b"".join(lines)
+    if flat.translate(_NO_CONTROLS) != flat:
         raise BadMessage(400, "a control character in the head")
     if count > MAX_FIELDS + 1:
         raise BadMessage(431, f"more than {MAX_FIELDS} fields")
@@ -183,17 +186,18 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
     special: list[tuple[int, bytes]] = []
     taken: list[bytes] = []
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if name in PLAIN_REQUEST and colon:
+        colon = line.find(b":")
+        name = line[:colon]
+        if name in PLAIN_REQUEST and colon > 0:
             continue
         kind = REQUEST_KINDS.get(name)
         if kind is None:
             kind = request_kind(name)
-        if not kind and colon:
+        if not kind and colon > 0:
             continue
-        if kind < 0 or not colon:
+        if kind < 0 or colon <= 0:
             raise BadMessage(400, "a line that is no field")
-        value = value.strip(b" \t")
+        value = line[colon + 1 :].strip(b" \t")
         if kind == headers.HOST:
             if host is not None:
                 raise BadMessage(400, "more than one Host")
@@ -357,30 +361,33 @@ def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:  # noqa
     """Read the head `data[:end]` of an answer to `method`. Raises `BadMessage` with status 502."""
     text = data[: end - 4]
     lines = text.split(b"\r\n")
-    if len(text) - len(text.translate(None, CONTROLS)) != 2 * len(lines) - 2:
+    flat = b"".join(lines)
+    if flat.translate(_NO_CONTROLS) != flat:
         raise BadMessage(502, "a control character in the head")
     first = lines.pop(0)
     head = ResponseHead(_status(first), first, lines)
     special: list[tuple[int, bytes]] = []
     taken: list[bytes] = []
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if name in PLAIN_RESPONSE and colon:
+        colon = line.find(b":")
+        name = line[:colon]
+        if name in PLAIN_RESPONSE and colon > 0:
             continue
         kind = RESPONSE_KINDS.get(name)
         if kind is None:
             kind = response_kind(name)
-        if not kind and colon:
+        if not kind and colon > 0:
             continue
-        if kind < 0 or not colon:
+        if kind < 0 or colon <= 0:
             raise BadMessage(502, "a line that is no field")
         if kind == headers.CONTENT_LENGTH:
             if head.body >= 0:
                 raise BadMessage(502, "more than one Content-Length")
-            head.body = _number(value.strip(b" \t"), 502)
+            head.body = _number(line[colon + 1 :].strip(b" \t"), 502)
             continue
-        if value != b" keep-alive":  # a Connection that says what goes without saying
-            special.append((kind, value.strip(b" \t")))
+        value = line[colon + 1 :].strip(b" \t")
+        if value != b"keep-alive":  # a Connection that says what goes without saying
+            special.append((kind, value))
         if kind != headers.SERVED_BY:
             taken.append(line)
     for line in taken:
