@@ -28,12 +28,15 @@ COMPILED = (
     *("wire/chunked", "wire/headers", "wire/http1", "wire/target", "wire/trace"),
     *(
         f"resilience/{name}"
-        for name in ("balancer", "breaker", "budget", "deadline", "limiter", "outlier", "window")
+        for name in (
+            *("balancer", "breaker", "budget", "deadline", "limiter", "outlier", "rate_fields"),
+            *("sharing", "sliding", "window"),
+        )
     ),
     *(
         f"gateway/{path.stem}"
         for path in sorted((ROOT / "src/seawall/gateway").glob("*.py"))
-        if path.stem not in ("__init__", "admin", "gateway")
+        if path.stem not in ("__init__", "admin", "gateway", "leases", "ledger", "ledger_valkey")
     ),
 )
 

@@ -5,6 +5,7 @@
     /metrics    Prometheus' text
     /routes     the routes in the order in which they were written
     /upstreams  services, their instances, breakers and connections
+    /limits     what is counted, for how many, and how often it refused
 
 It answers one request a connection, and only reads. It is for operators and probes: bind it where
 clients of the gateway cannot reach it, or to a Unix socket.
@@ -24,7 +25,9 @@ from seawall.gateway import metrics
 from seawall.gateway.actions import Edits
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.gateway import Gateway
+from seawall.gateway.quota import Rule
 from seawall.resilience.breaker import State
+from seawall.resilience.sharing import SharedLimiter
 from seawall.topology import Address
 from seawall.wire.http1 import BadMessage, scan_request
 
@@ -48,7 +51,7 @@ def readyz(gateway: Gateway, now: float) -> tuple[int, str, str]:
 
 
 def metrics_text(gateway: Gateway, now: float) -> tuple[int, str, str]:
-    more = sorted(_cluster_metrics(gateway.cluster_list()))
+    more = sorted([*_cluster_metrics(gateway.cluster_list()), *_limit_metrics(gateway)])
     return 200, "text/plain; version=0.0.4", metrics.text(gateway.proxy.metrics, more)
 
 
@@ -78,6 +81,59 @@ def _cluster_metrics(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, 
         )
 
 
+def _limit_metrics(gateway: Gateway) -> Iterator[tuple[str, str, str, str, float]]:
+    for rule in gateway.counters.rules():
+        labels = f"{{limit={json.dumps(rule.name)},where={json.dumps(rule.where)}}}"
+        yield (
+            "seawall_gateway_limited_total",
+            "counter",
+            "Requests that a limit refused.",
+            labels,
+            float(rule.refused),
+        )
+        yield (
+            "seawall_gateway_limit_keys",
+            "gauge",
+            "Identities, addresses and so on that a limit counts.",
+            labels,
+            float(len(rule.limiter)),
+        )
+    yield (
+        "seawall_gateway_limits_away",
+        "gauge",
+        "1 while shared limits are not shared, since their server is away.",
+        "",
+        float(gateway.leases.is_away),
+    )
+
+
+def limits(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    return _json([_limit(rule, now) for rule in gateway.counters.rules()])
+
+
+def _limit(rule: Rule, now: float) -> dict[str, Any]:
+    limit, limiter = rule.limit, rule.limiter
+    about: dict[str, Any] = {
+        "where": rule.where,
+        "name": rule.name,
+        "by": limit.by.value,
+        "algorithm": limit.algorithm.value,
+        "policy": rule.policy,
+        "keys": len(limiter),
+        "refused": rule.refused,
+        "shared": limit.shared,
+    }
+    if isinstance(limiter, SharedLimiter):
+        about |= {
+            "when_away": limit.when_away.value,
+            "away": limiter.is_away(now),
+            "processes": limiter.processes,
+            "hot": limiter.hot,
+            "unlent": limiter.unlent,
+        }
+    return about
+
+
 def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
     found = []
     for entry in gateway.proxy.routes.entries:
@@ -104,9 +160,10 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
                 "auth": route.auth or None,
                 "scopes": list(route.scopes),
                 "limits": [
-                    {"rate": limit.rate, "burst": limit.burst, "by": limit.by.value}
+                    {"name": limit.label, "by": limit.by.value, "shared": limit.shared}
                     for limit in route.limits
                 ],
+                "plans": route.plans,
             }
         )
     return _json(found)
@@ -161,6 +218,7 @@ PAGES: dict[bytes, Page] = {
     b"/metrics": metrics_text,
     b"/routes": routes,
     b"/upstreams": upstreams,
+    b"/limits": limits,
 }
 
 

@@ -2,34 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from ipaddress import ip_network
 
 from seawall.errors import Misconfigured
 from seawall.gateway.actions import NO_EDITS, Edits, Redirect, RegexRewrite, Respond
+from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
 from seawall.resilience.breaker import BreakerConfig
 from seawall.resilience.outlier import OutlierConfig
 from seawall.topology import ANY, Constraint
 from seawall.wire.headers import request_kind, response_kind
 from seawall.wire.target import host_name
-
-
-class LimitBy(StrEnum):
-    """Whose requests a limit counts together."""
-
-    IDENTITY = "identity"  # the authenticated subject; the address where there is none
-    ADDRESS = "address"
-    ROUTE = "route"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limit:
-    """At most `rate` requests a second on average, and `burst` at once."""
-
-    rate: float
-    burst: int = 1
-    by: LimitBy = LimitBy.IDENTITY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +69,8 @@ class Route:
     auth: str = ""  # the provider to ask; none if empty
     scopes: tuple[str, ...] = ()  # all are needed
     keep_token: bool = False  # pass the client's credentials on to the service
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[Limit, ...] = ()  # all must allow
+    plans: bool = False  # so must those of the caller's plan
     max_body: int | None = None  # bytes; the gateway's own if None
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
     name: str = ""  # in logs and metrics; the path if empty
@@ -102,6 +86,7 @@ class Route:
             raise Misconfigured(f"host {self.host!r}: only a leading *. is a wildcard")
         if self.scopes and not self.auth:
             raise Misconfigured(f"{self.label}: scopes need auth")
+        distinct(self.limits, self.label)
 
     @property
     def label(self) -> str:
@@ -186,6 +171,9 @@ class GatewayConfig:
     """The whole gateway. Raises `Misconfigured`."""
 
     routes: tuple[Route, ...] = ()
+    plans: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)  # limits by plan's name
+    default_plan: str = ""  # of those whose credential names none that is known
+    replicas: int = 1  # gateways that keep the shared limits, as far as is known at the start
     name: str = "gateway"  # of this process, in logs
     trusted_proxies: tuple[str, ...] = ()  # networks whose word about the client is believed
     edge: Edge = Edge()
@@ -197,6 +185,13 @@ class GatewayConfig:
     lame_duck: float = 1.0  # seconds
     access_log: str | None = None  # a file, "-" for standard output, or none
 
+    @property
+    def shares_limits(self) -> bool:
+        """Whether there is a limit that all gateways keep together."""
+        of_routes = (limit for route in self.routes for limit in route.limits)
+        of_plans = (limit for limits in self.plans.values() for limit in limits)
+        return any(limit.shared for limit in (*of_routes, *of_plans))
+
     def __post_init__(self) -> None:
         for network in self.trusted_proxies:
             try:
@@ -205,3 +200,10 @@ class GatewayConfig:
                 raise Misconfigured(f"trusted_proxies: {exc}") from None
         if not 0 <= self.trace_sample <= 1:
             raise Misconfigured(f"trace_sample is in [0, 1], not {self.trace_sample}")
+        for name, limits in self.plans.items():
+            distinct(limits, f"plan {name}")
+        if any(route.plans for route in self.routes) and self.default_plan not in self.plans:
+            raise Misconfigured(
+                f"routes hold to plans, and {self.default_plan!r} is none for those who have none",
+                fix="default_plan = " + " or ".join(map(repr, self.plans or ["free"])),
+            )

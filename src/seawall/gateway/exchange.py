@@ -42,9 +42,9 @@ class Exchange:
     __slots__ = (
         "_attempt", "_held", "_held_size", "_keep", "_proxy", "_service_permit", "_tried",
         "body_done", "bytes_in", "bytes_out", "client", "cluster", "deadline", "down", "flag",
-        "head", "identity", "instance", "over", "path", "plan", "request_id", "span_id", "started",
-        "status", "stream", "subject", "told", "trace_id", "trace_tail", "tries", "tunnel",
-        "waited",
+        "head", "identity", "instance", "over", "path", "plan", "plan_name", "request_id",
+        "span_id", "started", "status", "stream", "subject", "told", "trace_id", "trace_tail",
+        "tries", "tunnel", "waited",
     )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
@@ -58,6 +58,7 @@ class Exchange:
         self.cluster: Cluster | None = None  # who is asked
         self.client: str = down.peer
         self.subject: str = ""
+        self.plan_name: str = ""  # what the caller has bought
         self.identity: bytes = b""  # header lines about the caller, for the service
         self.told: bytes = b""  # header lines for the client, each with its line end
         ids = proxy.ids.take(48)
@@ -142,6 +143,7 @@ class Exchange:
     def identify(self, claims: Claims) -> None:
         """The caller is known; the service is told in fields that no client can set."""
         self.subject = claims.subject
+        self.plan_name = claims.plan
         self.identity = forwarding.identity_lines(claims)
 
     def tell(self, fields: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ Each route has two lists, made when the configuration is read. A request passes 
 first in this order:
 
 1. authentication and authorization: who is it, and may they do this?
-2. quotas: how much of it? After authentication, since they may count by identity.
+2. quotas: how much of it? After authentication, since they may count by identity or plan.
 3. an answer of the route's own: redirect or direct response. Behind it nothing is reached.
 4. changes for the service: path, host, then header fields, which see what was changed before.
 
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from seawall.errors import Misconfigured
 from seawall.gateway.answers import Answer
 from seawall.gateway.auth import Authenticate, Provider
-from seawall.gateway.config import Route
-from seawall.gateway.quota import Quota
+from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.quota import Counters, PlanQuota, Quota, Rule
 from seawall.gateway.reshaping import EditAnswer, EditRequest, Move, Reply, Rewrite, RewriteHost
 from seawall.wire.http1 import ResponseHead
 
@@ -38,7 +38,11 @@ Finisher = Callable[["Exchange", ResponseHead], None]
 
 
 def filters(
-    route: Route, providers: Mapping[str, Provider], wall: Callable[[], float]
+    route: Route,
+    config: GatewayConfig,
+    providers: Mapping[str, Provider],
+    counters: Counters,
+    wall: Callable[[], float],
 ) -> tuple[Filter, ...]:
     """The filters of a route. Raises `Misconfigured` where it names an unknown provider."""
     chain: list[Filter] = []
@@ -47,7 +51,9 @@ def filters(
         if provider is None:
             raise Misconfigured(f"route {route.label}: no authentication is called {route.auth!r}")
         chain.append(Authenticate(provider, route.scopes, route.keep_token, wall))
-    chain += [Quota(limit, route.label) for limit in route.limits]
+    quota = _quota(route, config, counters)
+    if quota is not None:
+        chain.append(quota)
     chain += _shape(route)
     return tuple(chain)
 
@@ -70,3 +76,21 @@ def _shape(route: Route) -> list[Filter]:
 def finishers(route: Route) -> tuple[Finisher, ...]:
     """What is done to the answers of a route's service."""
     return (EditAnswer(route.response_headers),) if route.response_headers else ()
+
+
+def _quota(route: Route, config: GatewayConfig, counters: Counters) -> Quota | PlanQuota | None:
+    own = tuple(counters.rule(limit, route.label, limit.label) for limit in route.limits)
+    if not route.plans:
+        return Quota(own) if own else None
+    plans: dict[str, Quota | None] = {}
+    for name in config.plans:
+        rules = own + _plan_rules(name, config, counters)
+        plans[name] = Quota(rules) if rules else None
+    return PlanQuota(plans, config.default_plan)
+
+
+def _plan_rules(name: str, config: GatewayConfig, counters: Counters) -> tuple[Rule, ...]:
+    return tuple(
+        counters.rule(limit, f"plan {name}", f"{name}-{limit.label}")
+        for limit in config.plans[name]
+    )

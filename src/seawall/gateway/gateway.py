@@ -21,7 +21,10 @@ from seawall.gateway.clusters import Cluster, Clusters, View
 from seawall.gateway.config import GatewayConfig, Route
 from seawall.gateway.connection import Downstream
 from seawall.gateway.filters import filters, finishers
+from seawall.gateway.leases import Leases
+from seawall.gateway.ledger import Ledger
 from seawall.gateway.proxy import Plan, Proxy
+from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Wheel
 from seawall.gateway.upstream import Dialer
@@ -74,7 +77,8 @@ class Gateway:
             async with gateway.serving(Address("127.0.0.1", 8000)):
                 await stop.wait()
 
-    `providers` are the authentications that routes name. Raises `Misconfigured`.
+    `providers` are the authentications that routes name; `ledger` is where gateways divide the
+    limits that they share. Raises `Misconfigured`.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Gateway:
         source: Source,
         *,
         providers: Mapping[str, Provider] | None = None,
+        ledger: Ledger | None = None,
         clock: Clock = SYSTEM,
         rng: Random | None = None,
         observer: Observer = ignore,
@@ -104,7 +109,11 @@ class Gateway:
         dialer = Dialer(self._tasks, wheel, clock, config.upstreams)
         self.clusters = Clusters(config.upstreams, dialer, rng, observer)
         self._providers = dict(providers or {})
+        self.counters = Counters(config.replicas)
         self.proxy.routes = Routes(config.routes, self._plan)
+        process = f"{config.name}-{rng.getrandbits(64):016x}"
+        self.leases = Leases(self.counters, ledger, process, clock, observer)
+        self.leases.check()
         self._first_view = asyncio.Event()
 
     def _plan(self, route: Route) -> Plan:
@@ -113,7 +122,7 @@ class Gateway:
         return Plan(
             route,
             cluster,
-            filters(route, self._providers, self._clock.wall),
+            filters(route, self._config, self._providers, self.counters, self._clock.wall),
             finishers(route),
             self.proxy.metrics.route(route.label, route.service),
             self._config.edge.max_body,
@@ -143,7 +152,7 @@ class Gateway:
                 factory, sock=listener, backlog=BACKLOG, start_serving=False
             )
         try:
-            async with self._tasks:
+            async with self.leases.running(), self._tasks:
                 self._tasks.start(self._keep_time(), name="gateway clock")
                 unsubscribe = self._source.subscribe(self._view_changed)
                 try:

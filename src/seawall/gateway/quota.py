@@ -1,49 +1,172 @@
-"""Rate limits of a route: GCRA for each identity, each address, or the route as a whole."""
+"""How much of it: the limits of a route and of the caller's plan, as one filter.
 
-import math
+All limits of a request must allow it. Each is asked; where one refuses, those that allowed get
+the call back at once, so that a refused request uses up nothing.
+"""
+
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from seawall.gateway.answers import Answer, Flag
-from seawall.gateway.config import Limit, LimitBy
-from seawall.resilience.limiter import KeyedLimiter
+from seawall.gateway.limits import Algorithm, Limit, LimitBy
+from seawall.resilience.limiter import KeyedLimiter, Verdict
+from seawall.resilience.rate_fields import LIMIT, POLICY, limit_field, policy_field
+from seawall.resilience.sharing import SharedLimiter, WhenAway
+from seawall.resilience.sliding import KeyedWindow
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
 
+Limiter = KeyedLimiter | KeyedWindow | SharedLimiter
 
-class Quota:
-    """A filter that counts. What is left is told in every answer (IETF `RateLimit` fields)."""
 
-    __slots__ = ("_by", "_label", "_limiter", "_policy")
-
-    def __init__(self, limit: Limit, label: str) -> None:
-        self._by: LimitBy = limit.by
-        self._label: str = label
-        self._limiter: KeyedLimiter = KeyedLimiter(limit.rate, limit.burst)
-        window = max(1, math.ceil(limit.burst / limit.rate))
-        self._policy: str = f'"{limit.by}";q={limit.burst};w={window}'
-
-    def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
-        verdict = self._limiter.acquire(self._key(exchange), now)
-        fields = {
-            "ratelimit-policy": self._policy,
-            "ratelimit": f'"{self._by}";r={verdict.remaining};t={math.ceil(verdict.reset)}',
-        }
-        if verdict.allowed:
-            exchange.tell(fields)
-            return None
-        return Answer(
-            status=429,
-            flag=Flag.RATE_LIMITED,
-            detail=f"more requests than {self._label} allows by {self._by}",
-            retry_after=verdict.retry_after,
-            retryable=True,
-            headers=fields,
+def limiter(limit: Limit, processes: int) -> Limiter:
+    """What counts for `limit` in one of so many processes."""
+    if limit.algorithm is Algorithm.SLIDING_WINDOW:
+        return KeyedWindow(limit.requests, limit.window)
+    if limit.shared:
+        return SharedLimiter(
+            limit.rate, limit.burst, when_away=limit.when_away, processes=processes
         )
+    return KeyedLimiter(limit.rate, limit.burst)
+
+
+class Rule:
+    """A limit at its place: a route, or a plan that many routes hold to."""
+
+    __slots__ = ("_by", "limit", "limiter", "name", "policy", "refused", "where")
+
+    def __init__(self, limit: Limit, where: str, name: str, limiter: Limiter) -> None:
+        self.limit: Limit = limit
+        self.where: str = where
+        self.name: str = name
+        self.limiter: Limiter = limiter
+        self.policy: str = policy_field(name, limiter)
+        self.refused: int = 0
+        self._by: LimitBy = limit.by
+
+    def acquire(self, exchange: "Exchange", now: float) -> Verdict:
+        return self.limiter.acquire(self._key(exchange), now)
+
+    def give_back(self, exchange: "Exchange", now: float) -> None:
+        self.limiter.give_back(self._key(exchange), now)
 
     def _key(self, exchange: "Exchange") -> str:
         if self._by is LimitBy.ROUTE:
             return ""
         if self._by is LimitBy.IDENTITY and exchange.subject:
             return "subject " + exchange.subject
+        if self._by is LimitBy.PLAN:
+            return exchange.plan_name
         return exchange.client
+
+    def refusal(self, verdict: Verdict, fields: dict[str, str], now: float) -> Answer:
+        self.refused += 1
+        limiter = self.limiter
+        closed = (
+            isinstance(limiter, SharedLimiter)
+            and limiter.when_away is WhenAway.CLOSED
+            and limiter.is_away(now)
+        )
+        if closed:
+            detail = f"the limit of {self.where} by {self.name} cannot be counted now"
+        else:
+            detail = f"more requests than {self.where} allows by {self.name}"
+        return Answer(
+            status=503 if closed else 429,
+            flag=Flag.RATE_LIMITED,
+            detail=detail,
+            retry_after=verdict.retry_after,
+            retryable=True,
+            headers={} if closed else fields,
+        )
+
+
+class Quota:
+    """A filter that counts. The tightest limit is told in every answer (IETF `RateLimit`)."""
+
+    __slots__ = ("_others", "_policy", "rules")
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules: tuple[Rule, ...] = rules
+        self._others: bool = len(rules) > 1
+        self._policy: str = ", ".join(rule.policy for rule in rules)
+
+    def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
+        rule = self.rules[0]
+        verdict = rule.acquire(exchange, now)
+        if self._others:
+            rule, verdict = self._tightest(exchange, verdict, now)
+        fields = {POLICY: self._policy, LIMIT: limit_field(rule.name, verdict)}
+        if verdict.allowed:
+            exchange.tell(fields)
+            return None
+        return rule.refusal(verdict, fields, now)
+
+    def _tightest(self, exchange: "Exchange", first: Verdict, now: float) -> tuple[Rule, Verdict]:
+        """Ask the others too; the limit that decides, and its verdict.
+
+        Of those that refuse it is the one that does so longest, so that who waits as long as
+        told is admitted by all; if none does, the one with the fewest calls left.
+        """
+        rules = self.rules
+        rule, tightest = rules[0], first
+        verdicts = [first]
+        for other in rules[1:]:
+            verdict = other.acquire(exchange, now)
+            verdicts.append(verdict)
+            if _is_tighter(verdict, tightest):
+                rule, tightest = other, verdict
+        if not tightest.allowed:
+            for index in range(len(rules)):
+                if verdicts[index].allowed:
+                    rules[index].give_back(exchange, now)
+        return rule, tightest
+
+
+def _is_tighter(one: Verdict, than: Verdict) -> bool:
+    if one.allowed != than.allowed:
+        return than.allowed
+    if one.allowed:
+        return one.remaining < than.remaining
+    return one.retry_after > than.retry_after
+
+
+class PlanQuota:
+    """A filter that counts by the caller's plan; who has none, or an unknown one, has the default.
+
+    A plan's limits are counted over all routes that hold to plans.
+    """
+
+    __slots__ = ("_default", "_plans")
+
+    def __init__(self, plans: Mapping[str, Quota | None], default: str) -> None:
+        self._plans: dict[str, Quota | None] = dict(plans)  # None = as much as they like
+        self._default: str = default
+
+    def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
+        if exchange.plan_name not in self._plans:
+            exchange.plan_name = self._default
+        quota = self._plans[exchange.plan_name]
+        return None if quota is None else quota(exchange, now)
+
+
+class Counters:
+    """Every rule of one gateway, once. Routes that hold to one plan share its counters."""
+
+    __slots__ = ("_found", "processes")
+
+    def __init__(self, processes: int = 1) -> None:
+        self._found: dict[tuple[str, str, Limit], Rule] = {}
+        self.processes: int = processes  # at least so many keep the shared limits
+
+    def rule(self, limit: Limit, where: str, name: str) -> Rule:
+        """The rule of that name at that place; the same one as long as its limit is the same."""
+        key = (where, name, limit)
+        rule = self._found.get(key)
+        if rule is None:
+            rule = self._found[key] = Rule(limit, where, name, limiter(limit, self.processes))
+        return rule
+
+    def rules(self) -> list[Rule]:
+        return list(self._found.values())

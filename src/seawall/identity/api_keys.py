@@ -25,6 +25,7 @@ class ApiKey:
     sha256: str  # of the key, in hexadecimal
     subject: str
     scopes: tuple[str, ...] = ()
+    plan: str = ""
     expires_at: float = float("inf")  # wall clock, seconds since 1970
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class ApiKeys:
                 issuer=issuer,
                 scopes=tuple(sorted(key.scopes)),
                 expires_at=key.expires_at,
+                plan=key.plan,
             )
 
     def verify(self, presented: str, now: float) -> Claims:

@@ -12,6 +12,7 @@ class Claims:
     """Somebody, as a trusted issuer describes them.
 
     `subject` and `scopes` are printable and hold no line ends, so they may become headers.
+    `plan` is how much they may ask for; empty where nobody said.
     """
 
     subject: str
@@ -21,6 +22,7 @@ class Claims:
     expires_at: float = float("inf")  # wall clock, seconds since 1970
     issued_at: float | None = None
     token_id: str | None = None
+    plan: str = ""
     extra: Mapping[str, object] = field(default_factory=dict)  # claims of the issuer's own
 
 

@@ -50,6 +50,7 @@ class TokenRules:
     issuer: str | None = None
     audience: str | None = None
     algorithms: frozenset[str] = ALL_ALGORITHMS
+    plan_claim: str | None = None  # the claim that names the caller's plan
     leeway: float = 30.0  # seconds that clocks of issuer and checker may differ; at most 60
 
     def __post_init__(self) -> None:
@@ -180,6 +181,7 @@ def _claims(said: dict[str, Any], rules: TokenRules, now: float) -> Claims:
     if not isinstance(issuer, str) or (rules.issuer is not None and issuer != rules.issuer):
         raise WrongIssuer
     token_id = said.get("jti")
+    plan = said.get(rules.plan_claim) if rules.plan_claim else None
     return Claims(
         subject=_subject(said),
         issuer=issuer,
@@ -188,6 +190,7 @@ def _claims(said: dict[str, Any], rules: TokenRules, now: float) -> Claims:
         expires_at=expires_at,
         issued_at=issued_at,
         token_id=token_id if isinstance(token_id, str) else None,
+        plan=plan if isinstance(plan, str) else "",
         extra={name: value for name, value in said.items() if name not in _KNOWN},
     )
 

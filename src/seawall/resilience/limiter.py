@@ -119,15 +119,8 @@ class KeyedLimiter:
         _check(rate, burst)
         if max_keys < 1:
             raise Misconfigured(f"max_keys is 1 or more, not {max_keys}")
-        self.rate: float = rate
-        self.burst: float = burst
-        # As a policy tells it: so many calls at once, and all of them back after so long.
-        self.quota: int = int(burst)
-        self.window: float = burst / rate
-        self._interval: float = 1.0 / rate
-        self._tolerance: float = (burst - 1.0) / rate
-        self._rounding: float = _rounding(rate)
         self._max_keys: int = max_keys
+        self._set(rate, burst)
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._crowd: float = float("-inf")  # the shared bucket of those without room
 
@@ -147,11 +140,46 @@ class KeyedLimiter:
         self._full_at[key] = full_at
         return self._admitted(full_at, now)
 
+    def give_back(self, key: str, now: float) -> None:
+        """Undo an `acquire` of this moment that was allowed: the call is not made after all."""
+        full_at = self._full_at.get(key)
+        if full_at is None:
+            self._crowd -= self._interval
+        else:
+            self._full_at[key] = full_at - self._interval
+
+    def retune(self, rate: float, burst: float) -> None:
+        """Change the limit; a key that has used half of its calls has used half of the new ones.
+
+        That holds while `burst / rate` stays what it is.
+        """
+        _check(rate, burst)
+        self._set(rate, burst)
+
+    def owe(self, key: str, calls: float, now: float) -> None:
+        """Take a key over that was counted elsewhere, with the calls that it has used."""
+        if key in self._full_at or self._make_room(now):
+            self._full_at[key] = now + calls * self._interval
+
+    def forget(self, key: str) -> None:
+        """Give a key up to be counted elsewhere."""
+        self._full_at.pop(key, None)
+
     def __len__(self) -> int:
         return len(self._full_at)
 
     def __repr__(self) -> str:
         return f"<KeyedLimiter {self.rate:g}/s, {len(self)} of {self._max_keys} keys>"
+
+    def _set(self, rate: float, burst: float) -> None:
+        self.rate: float = rate
+        self.burst: float = burst
+        # As a policy tells it: so many calls at once, and all of them back after so long.
+        self.quota: int = int(burst)
+        self.window: float = burst / rate
+        self._interval: float = 1.0 / rate
+        self._tolerance: float = (burst - 1.0) / rate
+        self._rounding: float = _rounding(rate)
 
     def _admitted(self, full_at: float, now: float) -> Verdict:
         used = full_at - now

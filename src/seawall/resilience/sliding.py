@@ -70,6 +70,13 @@ class KeyedWindow:
         counts.here += 1
         return Verdict(True, left - 1, 0.0, self._reset(counts, gone))
 
+    def give_back(self, key: str, now: float) -> None:
+        """Undo an `acquire` of this moment that was allowed: the call is not made after all."""
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._crowd
+        counts.here -= 1
+
     def __len__(self) -> int:
         return len(self._counts)
 

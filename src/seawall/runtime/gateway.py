@@ -20,12 +20,14 @@ from pathlib import Path
 from seawall.errors import Misconfigured, NoInstance, Unavailable
 from seawall.gateway.admin import admin
 from seawall.gateway.auth import Provider
+from seawall.gateway.config import GatewayConfig
 from seawall.gateway.gateway import Gateway
+from seawall.gateway.ledger import Ledger, MemoryLedger
 from seawall.identity.api_keys import ApiKey, ApiKeys
 from seawall.identity.keys import Keys, LocalKeys, key_from_secret, keys_from_file
 from seawall.identity.remote_keys import MAX_DOCUMENT, Fetch, RemoteKeys
 from seawall.identity.tokens import TokenRules, TokenVerifier
-from seawall.registry.connect import open_registry
+from seawall.registry.connect import RESP_SCHEMES, open_registry, split_namespace
 from seawall.registry.watcher import Watcher
 from seawall.runtime.gateway_config import gateway_config
 from seawall.spec.gateway import AuthSpec, GatewaySpec
@@ -68,11 +70,11 @@ async def _serve(spec: Spec) -> int:
             name: await _provider(auth, spec, watcher, stack, remote)
             for name, auth in spec.gateway.auth.items()
         }
-        gateway = Gateway(
-            gateway_config(spec.gateway, os.environ.get("SEAWALL_INSTANCE_ID", "gateway")),
-            watcher,
-            providers=providers,
-        )
+        config = gateway_config(spec.gateway, os.environ.get("SEAWALL_INSTANCE_ID", "gateway"))
+        ledger = limits_ledger(config, spec)
+        if ledger is not None:
+            stack.push_async_callback(ledger.aclose)
+        gateway = Gateway(config, watcher, providers=providers, ledger=ledger)
         where = admin_place(os.environ.get("SEAWALL_ADMIN", ""))
         if where is not None:
             await stack.enter_async_context(admin(gateway, where))
@@ -85,6 +87,26 @@ async def _serve(spec: Spec) -> int:
             _say_ready()
             await stop.wait()
     return 0
+
+
+def limits_ledger(config: GatewayConfig, spec: Spec) -> Ledger | None:
+    """Where the gateways of the project divide the limits that they share; None if they share
+    none. Raises `Misconfigured`."""
+    if not config.shares_limits:
+        return None
+    url = spec.gateway.limits_url or spec.sessions.url or spec.registry.url or "memory://seawall"
+    scheme = url.partition(":")[0]
+    if scheme == "memory":
+        return MemoryLedger()
+    if scheme not in RESP_SCHEMES:
+        raise Misconfigured(
+            f"limits_url: {scheme or url!r} is no kind of ledger",
+            fix="redis://HOST:6379/0, valkey://…, rediss://… or unix:///PATH.sock?db=0",
+        )
+    from seawall.gateway.ledger_valkey import ValkeyLedger
+
+    address, namespace = split_namespace(url)
+    return ValkeyLedger(address, namespace=namespace)
 
 
 def _stop_or_abort(stop: asyncio.Event, number: signal.Signals) -> None:
@@ -142,12 +164,20 @@ async def _provider(
     """One way to know who asks; `remote` gets the keys that it will have to read."""
     if auth.kind == "key":
         known = (
-            ApiKey(sha256=key.sha256, subject=key.subject, scopes=tuple(key.scopes))
+            ApiKey(
+                sha256=key.sha256,
+                subject=key.subject,
+                scopes=tuple(key.scopes),
+                plan=key.plan or "",
+            )
             for key in auth.keys
         )
         return Provider(ApiKeys(known), header=_API_KEY_HEADER)
     rules = TokenRules(
-        issuer=auth.issuer, audience=auth.audience, algorithms=frozenset(auth.algorithms)
+        issuer=auth.issuer,
+        audience=auth.audience,
+        algorithms=frozenset(auth.algorithms),
+        plan_claim=auth.plan_claim,
     )
     keys: Keys
     if auth.secret is not None:

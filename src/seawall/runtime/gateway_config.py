@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.config import Edge, GatewayConfig, Limit, LimitBy, Route, Timeouts
+from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts
+from seawall.gateway.limits import Algorithm, Limit, LimitBy
+from seawall.resilience.sharing import WhenAway
 from seawall.spec.gateway import (
     GatewaySpec,
     HeaderEditsSpec,
@@ -18,6 +20,11 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway") -> GatewayConfig:
     """What the spec says, in the gateway's own words. Raises `Misconfigured`."""
     return GatewayConfig(
         routes=tuple(_route(route) for route in spec.routes),
+        plans={
+            plan: tuple(_limit(limit) for limit in spec.plans[plan].limits) for plan in spec.plans
+        },
+        default_plan=spec.default_plan,
+        replicas=max(1, spec.replicas),
         name=name,
         trusted_proxies=tuple(spec.trusted_proxies),
         edge=replace(Edge(), max_body=spec.max_body),
@@ -27,7 +34,7 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway") -> GatewayConfig:
 
 
 def _route(spec: RouteSpec) -> Route:
-    limit, by = spec.limit, spec.rewrite_regex
+    by = spec.rewrite_regex
     return Route(
         service=spec.service or "",
         redirect=None if spec.redirect is None else _redirect(spec.redirect),
@@ -50,7 +57,8 @@ def _route(spec: RouteSpec) -> Route:
         stream=spec.stream,
         auth=spec.auth or "",
         scopes=tuple(spec.scopes),
-        limits=() if limit is None else (_limit(limit),),
+        limits=tuple(_limit(one) for one in ([spec.limit] if spec.limit else spec.limits)),
+        plans=spec.plans,
     )
 
 
@@ -69,4 +77,15 @@ def _edits(spec: HeaderEditsSpec) -> Edits:
 
 
 def _limit(spec: LimitSpec) -> Limit:
-    return Limit(rate=spec.rate, burst=spec.burst, by=LimitBy(spec.by))
+    counted = "gcra" if spec.requests is None else "sliding-window"
+    return Limit(
+        rate=spec.rate or 0.0,
+        burst=spec.burst,
+        by=LimitBy(spec.by),
+        algorithm=Algorithm(spec.algorithm or counted),
+        requests=spec.requests or 0,
+        window=spec.window or 0.0,
+        name=spec.name,
+        shared=spec.shared,
+        when_away=WhenAway(spec.when_away),
+    )

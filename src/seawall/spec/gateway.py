@@ -19,6 +19,7 @@ class AuthSpec(Part):
     algorithms: list[str] = ["ES256", "EdDSA", "RS256"]
     issuer: str | None = None
     audience: str | None = None
+    plan_claim: str | None = None  # of a token: the claim that names the caller's plan
     keys: list["ApiKeySpec"] = []
 
     @model_validator(mode="after")
@@ -34,15 +35,37 @@ class ApiKeySpec(Part):
     sha256: str  # of the key, in hexadecimal
     subject: str
     scopes: list[str] = []
+    plan: str | None = None  # a name in [gateway.plans]
 
 
 class LimitSpec(Part):
-    """At most `rate` requests a second on average and `burst` at once, each identity, client
-    address, or the route as a whole."""
+    """At most `rate` requests a second on average and `burst` at once, or at most `requests` in
+    any `window` seconds; of each identity, client address or plan, or of the route as a whole."""
 
-    rate: float = Field(gt=0)
+    rate: float | None = Field(default=None, gt=0)
     burst: int = Field(default=1, ge=1)
-    by: Literal["identity", "address", "route"] = "identity"
+    requests: int | None = Field(default=None, ge=1)
+    window: float | None = Field(default=None, gt=0)  # seconds
+    algorithm: Literal["token-bucket", "gcra", "sliding-window"] | None = None
+    by: Literal["identity", "address", "route", "plan"] = "identity"
+    name: str = ""  # in RateLimit fields; what it counts by if empty
+    shared: bool = False  # one limit for all gateways, by way of limits_url
+    when_away: Literal["local", "open", "closed"] = "local"  # while that server is
+
+    @model_validator(mode="after")
+    def _complete(self) -> "LimitSpec":
+        in_window = self.requests is not None and self.window is not None
+        if (self.rate is None) != in_window:
+            raise ValueError("a limit has either a rate, or requests and a window")
+        if self.algorithm is not None and in_window != (self.algorithm == "sliding-window"):
+            raise ValueError("a sliding-window has requests and a window, the others a rate")
+        return self
+
+
+class PlanSpec(Part):
+    """What those who have this plan may ask for, on all routes with `plans = true` together."""
+
+    limits: list[LimitSpec] = []
 
 
 class RegexRewriteSpec(Part):
@@ -103,7 +126,9 @@ class RouteSpec(Part):
     stream: bool = False  # long-lived answers (server-sent events): no total timeout
     auth: str | None = None  # a name in [gateway.auth]
     scopes: list[str] = []
-    limit: LimitSpec | None = None
+    limit: LimitSpec | None = None  # one,
+    limits: list[LimitSpec] = []  # or several: all must allow
+    plans: bool = False  # so must those of the caller's plan
 
     @model_validator(mode="after")
     def _sound(self) -> "RouteSpec":
@@ -112,6 +137,8 @@ class RouteSpec(Part):
         if self.path_type != "regex" and not self.path.startswith("/"):
             raise ValueError(f"path {self.path!r} does not start with /")
         Constraint.parse(self.version)
+        if self.limit is not None and self.limits:
+            raise ValueError("limit is a short way to write limits; give one of them")
         return self
 
 
@@ -121,6 +148,10 @@ class GatewaySpec(Part):
     replicas: int = Field(default=1, ge=0, le=64)
     routes: list[RouteSpec] = []
     auth: dict[str, AuthSpec] = {}
+    plans: dict[str, PlanSpec] = {}
+    default_plan: str = ""  # of those whose credential names none that is known
+    # Where gateways divide the limits that they share; the sessions' server if None.
+    limits_url: str | None = None
     trusted_proxies: list[str] = []  # addresses or networks whose X-Forwarded-* are believed
     max_body: int = Field(default=16 * 1024 * 1024, ge=0)  # bytes; above it 413
     drain: float = Field(default=10.0, ge=0, le=3600)  # seconds

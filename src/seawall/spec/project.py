@@ -91,4 +91,10 @@ class Spec(Part):
                 known(route.service, self.services, f"{where}.service")
             if route.auth is not None:
                 known(route.auth, self.gateway.auth, f"{where}.auth")
+        for name, auth in self.gateway.auth.items():
+            for key in auth.keys:
+                if key.plan is not None:
+                    known(key.plan, self.gateway.plans, f"gateway.auth.{name}.keys.{key.subject}")
+        if any(route.plans for route in self.gateway.routes):
+            known(self.gateway.default_plan, self.gateway.plans, "gateway.default_plan")
         return self

@@ -10,8 +10,9 @@ from seawall.clock import SYSTEM
 from seawall.errors import Unavailable
 from seawall.gateway.admin import admin
 from seawall.gateway.auth import Provider
-from seawall.gateway.config import GatewayConfig, Limit, LimitBy, Route
+from seawall.gateway.config import GatewayConfig, Route
 from seawall.gateway.gateway import Gateway, Static
+from seawall.gateway.limits import Limit, LimitBy
 from seawall.identity.api_keys import ApiKey, ApiKeys
 from seawall.identity.claims import Claims, Expired
 from seawall.topology import Address

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, Unavailable
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.config import LimitBy
+from seawall.gateway.limits import LimitBy
 from seawall.identity.api_keys import ApiKeys
 from seawall.identity.remote_keys import RemoteKeys
 from seawall.identity.signing import SigningKey, jwks
