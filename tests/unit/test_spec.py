@@ -28,6 +28,8 @@ replicas = { min = 1, max = 4 }
 command = ["node", "server.js"]
 """
 
+_ROUTE = "[services.a]\nmodule = 'a:b'\n[[gateway.routes]]\nservice = 'a'\n"
+
 Load = Callable[..., Spec]
 
 
@@ -116,6 +118,16 @@ def test_pyproject_is_read_where_there_is_no_file_of_our_own(tmp_path: Path) -> 
         ("[services.a]\ncommand = ['x']\nversion = 'one'", r"'one' is not a version"),
         ("[[gateway.routes]]\nservice = 'a'", r"routes\[0\].service: 'a' is not declared"),
         ("[gateway.auth.x]\nkind = 'jwt'", r"gateway.auth.x: jwt needs either jwks or secret"),
+        (_ROUTE + "limit = {}", r"limit: a limit has either a rate, or requests and a window"),
+        (_ROUTE + "limit = {rate = 1, requests = 9, window = 1}", r"limit: .*either a rate, or"),
+        (_ROUTE + "limit = {rate = 1, algorithm = 'sliding-window'}", r"has requests and a window"),
+        (_ROUTE + "limit = {rate = 1}\nlimits = [{rate = 1}]", r"give one of them"),
+        (_ROUTE + "plans = true", r"gateway.default_plan: '' is not declared"),
+        (
+            "[gateway]\nplans = {gold = {}}\n[gateway.auth.x]\nkind = 'key'\n"
+            "keys = [{sha256 = 'x', subject = 'ann', plan = 'glod'}]",
+            r"gateway.auth.x.keys.ann: 'glod' is not declared; did you mean 'gold'",
+        ),
         ("[gateway", r"seawall.toml is not TOML"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any, Self
 from seawall.gateway.auth import Provider
 from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.gateway import Gateway, Static
+from seawall.gateway.limits import Limit
 from seawall.topology import Address, Instance, InstanceState
 from tests.support.waiting import eventually
 
@@ -276,6 +277,8 @@ async def rig(
     edge: Edge | None = None,
     upstreams: Upstreams | None = None,
     providers: dict[str, Provider] | None = None,
+    plans: dict[str, tuple[Limit, ...]] | None = None,
+    default_plan: str = "",
     trusted_proxies: tuple[str, ...] = (),
     seed: int = 1,
 ) -> AsyncIterator[Rig]:
@@ -296,6 +299,8 @@ async def rig(
             edge=edge or Edge(half_close=0.2),
             upstreams=upstreams or Upstreams(),
             trusted_proxies=trusted_proxies,
+            plans=plans or {},
+            default_plan=default_plan,
             drain=0.3,
             lame_duck=0.05,
         )

@@ -136,6 +136,43 @@ async def test_a_limit_by_address_or_route_holds_for_all() -> None:
             assert answers == [200, 200, 429]
 
 
+async def test_how_much_is_a_question_of_the_plan() -> None:
+    keys = {"rich": "gold", "poor": "", "lost": "platinum"}
+    known = [
+        ApiKey(sha256=hashlib.sha256(name.encode()).hexdigest(), subject=name, plan=plan)
+        for name, plan in keys.items()
+    ]
+    providers = {"machines": Provider(ApiKeys(known), header="x-api-key")}
+    plans = {"free": (Limit(rate=0.01, burst=1),), "gold": (Limit(rate=0.01, burst=3),)}
+    routes = (
+        Route(service="shop", path="/", plans=True),
+        Route(service="shop", path="/keyed", auth="machines", plans=True),
+        Route(
+            service="shop",
+            path="/strict",
+            auth="machines",
+            plans=True,
+            limits=(Limit(rate=0.01, burst=2, by=LimitBy.ROUTE),),
+        ),
+    )
+    async with rig(
+        Service(), routes=routes, providers=providers, plans=plans, default_plan="free"
+    ) as shop:
+
+        async def asked(path: str, *fields: str) -> list[int]:
+            return [(await shop.get(path, *fields)).status for _ in range(4)]
+
+        assert await asked("/") == [200, 429, 429, 429]
+        assert await asked("/keyed", "x-api-key: poor") == [200, 429, 429, 429]
+        assert await asked("/keyed", "x-api-key: lost") == [200, 429, 429, 429]
+        first = await shop.get("/strict", "x-api-key: rich")
+        assert first.field("ratelimit-policy") == '"route";q=2;w=200, "gold-identity";q=3;w=300'
+        assert (first.field("ratelimit") or "").startswith('"route";r=1;t=')
+        # One of the plan's three was used there; what the route refuses is not.
+        assert await asked("/strict", "x-api-key: rich") == [200, 429, 429, 429]
+        assert await asked("/keyed", "x-api-key: rich") == [200, 429, 429, 429]
+
+
 # what operators see
 
 
@@ -164,6 +201,7 @@ async def test_the_admin_listener_says_what_is() -> None:
         assert upstreams[0]["service"] == "shop"
         assert upstreams[0]["breaker"] == "closed"
         assert upstreams[0]["instances"][0]["requests"] == 1
+        assert (await page("/limits")).json() == []
         text = (await page("/metrics")).body.decode()
         assert (
             'http_server_request_duration_seconds_count{http_request_method="GET",'

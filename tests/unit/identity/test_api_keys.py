@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -57,3 +58,9 @@ def test_who_holds_a_key_fits_into_a_header() -> None:
     for bad in ({"subject": "a\nb"}, {"subject": "a", "scopes": ("x\r\ny",)}):
         with pytest.raises(Misconfigured, match="one line"):
             ApiKey(sha256="a" * 64, **bad)  # type: ignore[arg-type]
+
+
+def test_a_key_may_have_a_plan() -> None:
+    secret, record = new_api_key("ann")
+    assert ApiKeys([replace(record, plan="gold")]).verify(secret, 0.0).plan == "gold"
+    assert ApiKeys([record]).verify(secret, 0.0).plan == ""

@@ -4,6 +4,7 @@ import base64
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,15 @@ def test_a_good_token_is_believed() -> None:
         token_id="t1",
         extra={"tenant": 7},
     )
+
+
+def test_a_claim_may_name_a_plan() -> None:
+    rules = replace(RULES, plan_claim="tier")
+    for said, plan in (("gold", "gold"), (7, ""), (None, "")):
+        token = signed({**GOOD, "tier": said})
+        assert verifier(rules=rules).verify(token, NOW).plan == plan
+        assert verifier().verify(token, NOW).plan == ""
+    assert verifier(rules=rules).verify(signed(GOOD), NOW).plan == ""
 
 
 RSA = jwk.RSAKey.generate_key(2048)

@@ -10,13 +10,15 @@ from pydantic import ValidationError
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, Unavailable
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.limits import LimitBy
+from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.ledger import MemoryLedger
+from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.identity.api_keys import ApiKeys
 from seawall.identity.remote_keys import RemoteKeys
 from seawall.identity.signing import SigningKey, jwks
 from seawall.registry.memory import MemoryRegistry
 from seawall.registry.watcher import Watcher
-from seawall.runtime.gateway import _fetcher, _provider, admin_place, keys_read
+from seawall.runtime.gateway import _fetcher, _provider, admin_place, keys_read, limits_ledger
 from seawall.runtime.gateway_config import gateway_config
 from seawall.spec.gateway import AuthSpec, GatewaySpec, RouteSpec
 from seawall.spec.load import load_spec
@@ -28,9 +30,14 @@ DECLARED = """
 trusted_proxies = ["10.0.0.0/8"]
 max_body = 1000
 drain = 3
+default_plan = "free"
+[gateway.plans.free]
+limits = [{ requests = 1000, window = 3600 }]
+[gateway.plans.gold]
+limits = [{ rate = 50, burst = 100, algorithm = "token-bucket", name = "steady" }]
 [gateway.auth.staff]
 kind = "key"
-keys = [{ sha256 = "%s", subject = "ann", scopes = ["books"] }]
+keys = [{ sha256 = "%s", subject = "ann", scopes = ["books"], plan = "gold" }]
 [[gateway.routes]]
 path = "/orders"
 path_type = "exact"
@@ -68,6 +75,11 @@ def test_the_spec_is_told_in_the_gateway_s_words(spec: Spec) -> None:
         "/v2/orders",
     )
     assert (route.timeouts.total, route.auth, route.scopes) == (3, "staff", ("books",))
+    assert config.plans == {
+        "free": (Limit(algorithm=Algorithm.SLIDING_WINDOW, requests=1000, window=3600.0),),
+        "gold": (Limit(rate=50, burst=100, algorithm=Algorithm.TOKEN_BUCKET, name="steady"),),
+    }
+    assert (config.default_plan, route.plans) == ("free", False)
     (limit,) = route.limits
     assert (limit.rate, limit.burst, limit.by) == (5, 10, LimitBy.ADDRESS)
     assert not route.keep_token
@@ -133,6 +145,7 @@ async def test_each_kind_of_authentication_has_a_verifier(spec: Spec, unique: st
         assert keys.header == "x-api-key"
         assert isinstance(keys.verifier, ApiKeys)
         assert keys.verifier.verify("sw_key", 0.0).subject == "ann"
+        assert keys.verifier.verify("sw_key", 0.0).plan == "gold"
         shared = AuthSpec(secret="a very secret secret of 32 bytes!", algorithms=["HS256"])
         assert (await _provider(shared, spec, watcher, stack, waited_for)).header == "authorization"
         remote = AuthSpec(jwks="service:users/.well-known/jwks.json")
@@ -169,6 +182,28 @@ async def test_a_gateway_waits_until_the_keys_are_read() -> None:
         asked.set()
         assert await waiting
         assert len(keys.find(None, "ES256").kid or "") > 0
+
+
+async def test_shared_limits_are_divided_where_sessions_are_or_as_told() -> None:
+    limit = Limit(rate=1, shared=True)
+    of_a_route = GatewayConfig(routes=(Route(service="shop", limits=(limit,)),))
+    of_a_plan = GatewayConfig(plans={"gold": (limit,)})
+
+    def ledger(config: GatewayConfig = of_a_route, **urls: str) -> str:
+        tables = {name: {"url": url} for name, url in urls.items() if name != "limits_url"}
+        if "limits_url" in urls:
+            tables["gateway"] = {"limits_url": urls["limits_url"]}
+        return repr(limits_ledger(config, Spec.model_validate(tables)))
+
+    assert limits_ledger(GatewayConfig(), Spec()) is None
+    assert isinstance(limits_ledger(of_a_plan, Spec()), MemoryLedger)
+    registry, sessions = "redis://registry/0", "valkey://sessions/0?namespace=shop"
+    assert ledger(registry=registry).endswith(f"at {registry}>")
+    shown = ledger(of_a_plan, registry=registry, sessions=sessions)
+    assert shown == "<ValkeyLedger {shop}:limits: at valkey://sessions/0>"
+    assert ledger(sessions=sessions, limits_url="unix:///x.sock").endswith("at unix:///x.sock>")
+    with pytest.raises(Misconfigured, match=r"limits_url: .nats. is no kind"):
+        ledger(limits_url="nats://x")
 
 
 def test_the_admin_listener_has_a_place() -> None:
