@@ -17,7 +17,8 @@ from seawall.gateway.gateway import Gateway, Static
 from seawall.gateway.leases import LEASE, LimitsAway, LimitsBack
 from seawall.gateway.ledger_valkey import ValkeyLedger
 from seawall.gateway.limits import Limit, LimitBy
-from seawall.resilience.sharing import SharedLimiter, WhenAway
+from seawall.resilience.limiter import MAX_KEYS
+from seawall.resilience.sharing import MAX_HOT, SharedLimiter, WhenAway
 from seawall.topology import Address
 from tests.integration.gateway.rig import Client, Service, get
 from tests.support import servers
@@ -207,8 +208,8 @@ async def test_keys_are_bounded_under_a_hundred_thousand_addresses(
                 limiter.acquire(f"10.{number >> 16}.{(number >> 8) & 255}.{number & 255}", 0.0)
             if number % 10_000 == 0:
                 await settle()  # the claims go on meanwhile
-        assert limiter.hot <= 4096
-        assert len(limiter) <= 65_536 + 4096
+        assert limiter.hot <= MAX_HOT
+        assert len(limiter) <= MAX_KEYS + MAX_HOT
         assert limiter.unlent > 0
         assert await one.ask() == 200
         await eventually(lambda: not one.gateway.leases.is_away)

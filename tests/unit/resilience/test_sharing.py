@@ -44,8 +44,13 @@ def test_a_busy_key_asks_for_a_share_and_has_it_until_its_lease_ends() -> None:
     limiter.lend("ann", 90.0, 2.5, 0.5)
     assert limiter.share("ann", 0.6) == pytest.approx(100.0)
     assert limiter.share("ann", 2.5) == pytest.approx(10.0)
-    # What came in since is there: a lease that ended half-way is counted for its half.
-    assert admitted(limiter, "ann", 100, 10.0) == 10
+
+
+def test_a_lease_that_ended_on_the_way_is_counted_for_its_part() -> None:
+    limiter = trusted(rate=100, burst=1000)
+    admitted(limiter, "ann", 1000, 0.0)
+    limiter.lend("ann", 90.0, 2.0, 0.0)
+    assert admitted(limiter, "ann", 1000, 10.0) == 10 * 10 + 90 * 2
 
 
 def test_a_key_that_asks_for_little_never_claims() -> None:
@@ -53,6 +58,15 @@ def test_a_key_that_asks_for_little_never_claims() -> None:
     for second in range(100):
         assert admitted(limiter, "ann", 3, float(second)) == 3
         assert limiter.claims(second + 0.5, LEASE) == []
+
+
+def test_with_a_burst_of_one_only_who_is_refused_is_busy() -> None:
+    limiter = trusted(rate=1, burst=1)
+    for number in range(100):
+        assert limiter.acquire(f"quiet-{number}", 0.0).allowed
+    assert limiter.hot == 0
+    assert not limiter.acquire("quiet-7", 0.0).allowed
+    assert [key for key, _ in limiter.claims(0.5, LEASE)] == ["quiet-7"]
 
 
 def test_a_key_that_falls_silent_gets_cold_and_owes_what_it_used() -> None:
@@ -121,6 +135,31 @@ def test_it_says_what_it_holds() -> None:
     assert repr(trusted(10, 2, 3)) == "<SharedLimiter 10/s by 3, 0 hot, 0 cold>"
 
 
+class Together:
+    """Processes that keep one limit, and the ledger between them, in a time of their own."""
+
+    def __init__(self, rate: float, burst: int, number: int) -> None:
+        self.processes = [trusted(rate, burst, number) for _ in range(number)]
+        self.times: list[float] = []  # of the calls that were admitted
+        self._shares = Shares()
+        self._due = 0.0
+
+    def ask(self, place: int, calls: int, now: float) -> None:
+        while self._due <= now:
+            self._claim(self._due)
+            self._due += INTERVAL
+        self.times += [now] * admitted(self.processes[place], "ann", calls, now)
+
+    def _claim(self, now: float) -> None:
+        until = now + LEASE
+        for name, limiter in enumerate(self.processes):
+            for key, demand in limiter.claims(now, LEASE):
+                share = self._shares.claim(
+                    key, str(name), rate=limiter.leasable, demand=demand, until=until, now=now
+                )
+                limiter.lend(key, share, until, now)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     rate=st.sampled_from([0.5, 5.0, 50.0]),
@@ -134,27 +173,29 @@ def test_together_they_never_admit_more_than_burst_and_rate_in_any_interval(
     rate: float, burst: int, calls: list[tuple[int, int, float]]
 ) -> None:
     """Four processes, one key, calls wherever they come: the promise of the whole."""
-    shares = Shares()
-    processes = [trusted(rate, burst, 4) for _ in range(4)]
-    times: list[float] = []
-    now = due = 0.0
+    together, now = Together(rate, burst, 4), 0.0
     for place, number, gap in calls:
         now += gap
-        while due <= now:
-            for name, limiter in enumerate(processes):
-                for key, demand in limiter.claims(due, LEASE):
-                    until = due + LEASE
-                    share = shares.claim(
-                        key,
-                        str(name),
-                        rate=limiter.leasable,
-                        demand=demand,
-                        until=until,
-                        now=due,
-                    )
-                    limiter.lend(key, share, until, due)
-            due += INTERVAL
-        times += [now] * admitted(processes[place], "ann", number, now)
+        together.ask(place, number, now)
+    times = together.times
     for first, last in itertools.combinations(range(len(times)), 2):
         allowed = max(burst, 4) + rate * (times[last] - times[first])
         assert last - first + 1 <= allowed + 0.1
+
+
+@pytest.mark.parametrize(
+    ("places", "part"),
+    [
+        ((0, 1, 2, 3), 1.0),  # wanted everywhere: all of the rate is used
+        ((0, 0, 0, 1), 1 - RESERVE / 2),
+        ((2,), 1 - RESERVE * 3 / 4),  # wanted at one: that has not the others' reserve
+    ],
+)
+def test_together_they_admit_nearly_all_of_the_rate_and_no_more(
+    places: tuple[int, ...], part: float
+) -> None:
+    together = Together(100.0, 40, 4)
+    for step in range(2000):
+        together.ask(places[step % len(places)], 20, step / 100)
+    later = [at for at in together.times if at >= 10.0]  # by then the shares have settled
+    assert 1000 * part * 0.97 <= len(later) <= 1000 * part + 40
