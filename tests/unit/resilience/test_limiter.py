@@ -196,6 +196,46 @@ def test_a_key_over_its_limit_is_never_forgotten_and_newcomers_share() -> None:
     assert len(limiter) == 1
 
 
+@given(gaps=GAPS, rate=st.sampled_from([1, 4, 32]), burst=st.integers(1, 10))
+def test_a_call_given_back_was_never_made(gaps: list[float], rate: int, burst: int) -> None:
+    asked, never = KeyedLimiter(rate, burst), KeyedLimiter(rate, burst)
+    for now in itertools.accumulate(gaps):
+        if asked.acquire("ann", now).allowed:
+            asked.give_back("ann", now)
+        verdict = asked.acquire("ann", now)
+        assert verdict.allowed == never.acquire("ann", now).allowed
+
+
+def test_newcomers_without_room_give_back_to_their_crowd() -> None:
+    limiter = KeyedLimiter(rate=1, burst=1, max_keys=1)
+    limiter.acquire("ann", 0.0)
+    for number in range(10):
+        assert limiter.acquire(f"new-{number}", 0.0).allowed
+        limiter.give_back(f"new-{number}", 0.0)
+    assert limiter.acquire("new", 0.0).allowed
+    assert not limiter.acquire("newer", 0.0).allowed
+
+
+def test_a_limit_may_change_and_what_was_used_changes_with_it() -> None:
+    limiter = KeyedLimiter(rate=10, burst=10)
+    for _ in range(5):
+        limiter.acquire("ann", 0.0)
+    limiter.retune(rate=2, burst=2)
+    assert [limiter.acquire("ann", 0.0).allowed for _ in range(2)] == [True, False]
+    with pytest.raises(Misconfigured):
+        limiter.retune(rate=0, burst=1)
+
+
+def test_a_key_may_be_counted_elsewhere_for_a_while() -> None:
+    limiter = KeyedLimiter(rate=1, burst=10)
+    limiter.acquire("ann", 0.0)
+    limiter.forget("ann")
+    limiter.forget("nobody")
+    assert len(limiter) == 0
+    limiter.owe("ann", 7.5, now=1.0)
+    assert limiter.acquire("ann", 1.0).remaining == 1
+
+
 def test_a_table_without_room_is_refused() -> None:
     with pytest.raises(Misconfigured):
         KeyedLimiter(1, 1, max_keys=0)

@@ -169,3 +169,14 @@ class AnyKeys(RuleBasedStateMachine):
 
 TestAnyKeys = AnyKeys.TestCase
 TestAnyKeys.settings = settings(max_examples=40)
+
+
+def test_a_call_given_back_was_never_made() -> None:
+    limit = KeyedWindow(2, 10.0, max_keys=1)
+    for _ in range(10):
+        assert limit.acquire("ann", 1.0).allowed
+        limit.give_back("ann", 1.0)
+    assert [limit.acquire("ann", 1.0).allowed for _ in range(3)] == [True, True, False]
+    for _ in range(10):  # one of those for whom there is no room
+        assert limit.acquire("bob", 1.0).allowed
+        limit.give_back("bob", 1.0)
