@@ -79,7 +79,8 @@ def finishers(route: Route) -> tuple[Finisher, ...]:
 
 
 def _quota(route: Route, config: GatewayConfig, counters: Counters) -> Quota | PlanQuota | None:
-    own = tuple(counters.rule(limit, route.label, limit.label) for limit in route.limits)
+    where = counters.place(route.label) if route.limits else ""
+    own = tuple(counters.rule(limit, where, limit.label) for limit in route.limits)
     if not route.plans:
         return Quota(own) if own else None
     plans: dict[str, Quota | None] = {}

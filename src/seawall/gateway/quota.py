@@ -154,11 +154,20 @@ class PlanQuota:
 class Counters:
     """Every rule of one gateway, once. Routes that hold to one plan share its counters."""
 
-    __slots__ = ("_found", "processes")
+    __slots__ = ("_found", "_places", "processes")
 
     def __init__(self, processes: int = 1) -> None:
         self._found: dict[tuple[str, str, Limit], Rule] = {}
+        self._places: dict[str, int] = {}
         self.processes: int = processes  # at least so many keep the shared limits
+
+    def place(self, label: str) -> str:
+        """Where the limits of the next route with this label are: labels may repeat, places not.
+
+        Gateways with one configuration give one route the same place.
+        """
+        number = self._places[label] = self._places.get(label, 0) + 1
+        return label if number == 1 else f"{label} #{number}"
 
     def rule(self, limit: Limit, where: str, name: str) -> Rule:
         """The rule of that name at that place; the same one as long as its limit is the same."""

@@ -11,7 +11,8 @@ from seawall.errors import Refused
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
 from seawall.gateway.admin import admin
 from seawall.gateway.auth import Provider
-from seawall.gateway.config import Limit, LimitBy, Route
+from seawall.gateway.config import Route
+from seawall.gateway.limits import Limit, LimitBy
 from seawall.identity.claims import Claims
 from seawall.topology import Address
 from tests.integration.gateway.rig import OK, Rig, Service, get, post, rig, saying

@@ -169,6 +169,19 @@ def test_a_plan_is_counted_over_all_its_routes() -> None:
     assert sum(check(ann, 0.0) is None for check in (first, second) * 20) == 10
 
 
+def test_routes_that_look_alike_count_apart() -> None:
+    limits = (Limit(rate=SLOW, burst=2),)
+    routes = (
+        Route(service="shop", path="/a", limits=limits),
+        Route(service="shop", path="/a", headers={"x-canary": "1"}, limits=limits),
+    )
+    config, counters = GatewayConfig(routes=routes), Counters()
+    first, second = (filters(route, config, {}, counters, lambda: 0.0)[0] for route in routes)
+    assert sum(first(caller("ann"), 0.0) is None for _ in range(5)) == 2
+    assert sum(second(caller("ann"), 0.0) is None for _ in range(5)) == 2
+    assert [rule.where for rule in counters.rules()] == ["/a", "/a #2"]
+
+
 def test_a_limit_that_cannot_be_counted_is_no_fault_of_the_client() -> None:
     asked = Asked(Limit(rate=1, shared=True, when_away=WhenAway.CLOSED))
     refused = asked(caller())
