@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "scale": ("scale", "change how many replicas a service has"),
     "restart": ("restart", "replace processes, one after another"),
     "config": ("config", "show or check the configuration"),
-    "gateway": ("gateway", "run one gateway, without a supervisor"),
+    "gateway": ("gateway", "run one gateway without a supervisor; configure the edge"),
     "serve": ("serve", "run one service, without a supervisor"),
     "version": ("version", "show the version"),
 }

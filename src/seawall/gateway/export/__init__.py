@@ -1,0 +1,1 @@
+"""Configurations of the programs that stand in front of the gateways."""
