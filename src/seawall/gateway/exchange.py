@@ -10,7 +10,7 @@ in a cluster, a breaker's permit, and by its attempts an endpoint) is given back
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import answers, forwarding
+from seawall.gateway import answers, forwarding, spans
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.attempt import BAD, GOOD, NEITHER, Attempt
 from seawall.gateway.clusters import Cluster
@@ -487,3 +487,5 @@ class Exchange:
             metrics.flagged(self.flag)
         if proxy.log.is_on:
             proxy.log.add(forwarding.log_line(self, proxy, now))
+        if proxy.spans is not None:
+            spans.record(self, proxy, proxy.spans, now)

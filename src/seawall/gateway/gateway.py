@@ -28,6 +28,7 @@ from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Wheel
 from seawall.gateway.upstream import Dialer
+from seawall.telemetry.spans import SpanBuffer
 from seawall.topology import Address, Instance
 
 # How late a timeout may be. Ten turns a second of a wheel that is mostly empty cost nothing.
@@ -78,7 +79,7 @@ class Gateway:
                 await stop.wait()
 
     `providers` are the authentications that routes name; `ledger` is where gateways divide the
-    limits that they share. Raises `Misconfigured`.
+    limits that they share; `spans` gets one of each sampled request. Raises `Misconfigured`.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Gateway:
         rng: Random | None = None,
         observer: Observer = ignore,
         log: Callable[[bytes], int] | None = None,
+        spans: SpanBuffer | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -104,7 +106,7 @@ class Gateway:
         self._tasks = Tasks()
         now = clock.now()
         wheel = Wheel(TICK, now)
-        self.proxy = Proxy(config, wheel, clock, rng, AccessLog(log), observer)
+        self.proxy = Proxy(config, wheel, clock, rng, AccessLog(log), observer, spans)
         self.proxy.log.stamp.settle(now, clock.wall())
         dialer = Dialer(self._tasks, wheel, clock, config.upstreams)
         self.clusters = Clusters(config.upstreams, dialer, rng, observer)
@@ -195,6 +197,8 @@ class Gateway:
             proxy.log.stamp.settle(now, clock.wall())
             proxy.log.flush()
             proxy.metrics.log_dropped = proxy.log.dropped
+            if proxy.spans is not None:
+                proxy.metrics.spans_dropped = proxy.spans.lost
             proxy.metrics.connections = len(proxy.connections)
 
     async def _drain(self) -> None:

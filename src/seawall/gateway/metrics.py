@@ -58,6 +58,7 @@ class Metrics:
         "log_dropped",
         "retries",
         "routes",
+        "spans_dropped",
         "unrouted",
     )
 
@@ -70,6 +71,7 @@ class Metrics:
         self.connections_refused: int = 0
         self.retries: dict[str, int] = {}
         self.log_dropped: int = 0
+        self.spans_dropped: int = 0
 
     def route(self, label: str, service: str) -> RouteMetrics:
         found = RouteMetrics(label, service)
@@ -134,6 +136,13 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
             "Records given up because nobody took them.",
             _labels(signal="access_log"),
             float(metrics.log_dropped),
+        ),
+        (
+            "seawall_telemetry_dropped_total",
+            "counter",
+            "Records given up because nobody took them.",
+            _labels(signal="spans"),
+            float(metrics.spans_dropped),
         ),
     ]
     seen = ""

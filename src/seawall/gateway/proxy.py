@@ -15,6 +15,7 @@ from seawall.gateway.filters import Filter, Finisher
 from seawall.gateway.metrics import Metrics, RouteMetrics
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Timed, Wheel
+from seawall.telemetry.spans import SpanBuffer
 from seawall.wire.trace import Ids
 
 # Distinct peers whose trust is remembered: those of one rack of load balancers, many times over.
@@ -116,6 +117,7 @@ class Proxy:
         "observer",
         "rng",
         "routes",
+        "spans",
         "trust",
         "wall",
         "wheel",
@@ -129,6 +131,7 @@ class Proxy:
         rng: Random,
         log: AccessLog,
         observer: Observer,
+        spans: SpanBuffer | None = None,
     ) -> None:
         self.config: GatewayConfig = config
         self.edge = config.edge
@@ -140,6 +143,7 @@ class Proxy:
         self.log: AccessLog = log
         self.metrics: Metrics = Metrics()
         self.observer: Observer = observer
+        self.spans: SpanBuffer | None = spans  # where they go, if anybody wants them
         self.trust: Trust = Trust(config.trusted_proxies)
         self.routes: Routes[Plan]
         self.draining: bool = False

@@ -30,6 +30,7 @@ from seawall.identity.tokens import TokenRules, TokenVerifier
 from seawall.registry.connect import RESP_SCHEMES, open_registry, split_namespace
 from seawall.registry.watcher import Watcher
 from seawall.runtime.gateway_config import gateway_config
+from seawall.runtime.gateway_spans import gateway_spans, sampled
 from seawall.spec.gateway import AuthSpec, GatewaySpec
 from seawall.spec.load import load_spec
 from seawall.spec.project import Spec
@@ -70,11 +71,18 @@ async def _serve(spec: Spec) -> int:
             name: await _provider(auth, spec, watcher, stack, remote)
             for name, auth in spec.gateway.auth.items()
         }
-        config = gateway_config(spec.gateway, os.environ.get("SEAWALL_INSTANCE_ID", "gateway"))
+        name = os.environ.get("SEAWALL_INSTANCE_ID", "gateway")
+        config = sampled(gateway_config(spec.gateway, name), os.environ)
         ledger = limits_ledger(config, spec)
         if ledger is not None:
             stack.push_async_callback(ledger.aclose)
-        gateway = Gateway(config, watcher, providers=providers, ledger=ledger)
+        gateway = Gateway(
+            config,
+            watcher,
+            providers=providers,
+            ledger=ledger,
+            spans=await stack.enter_async_context(gateway_spans(os.environ, name)),
+        )
         where = admin_place(os.environ.get("SEAWALL_ADMIN", ""))
         if where is not None:
             await stack.enter_async_context(admin(gateway, where))

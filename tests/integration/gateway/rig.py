@@ -13,6 +13,7 @@ from seawall.gateway.auth import Provider
 from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.gateway import Gateway, Static
 from seawall.gateway.limits import Limit
+from seawall.telemetry.spans import SpanBuffer
 from seawall.topology import Address, Instance, InstanceState
 from tests.support.waiting import eventually
 
@@ -281,6 +282,8 @@ async def rig(
     default_plan: str = "",
     trusted_proxies: tuple[str, ...] = (),
     seed: int = 1,
+    spans: SpanBuffer | None = None,
+    trace_sample: float = 1.0,
 ) -> AsyncIterator[Rig]:
     """Services, and a gateway in front of them that is ready. At the end nothing is under way."""
     log: list[dict[str, Any]] = []
@@ -301,6 +304,7 @@ async def rig(
             trusted_proxies=trusted_proxies,
             plans=plans or {},
             default_plan=default_plan,
+            trace_sample=trace_sample,
             drain=0.3,
             lame_duck=0.05,
         )
@@ -311,6 +315,7 @@ async def rig(
             rng=Random(seed),
             observer=facts.append,
             log=write,
+            spans=spans,
         )
         address = await stack.enter_async_context(gateway.serving(Address("127.0.0.1", 0)))
         rig = Rig(gateway, address, source, list(services), log, facts)
