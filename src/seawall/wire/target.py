@@ -9,11 +9,6 @@ import re
 from functools import lru_cache
 from typing import Final
 
-# A path that is canonical as it is: no escapes, no empty and no dot segments. Most are.
-_PLAIN: Final = re.compile(
-    rb"(?:/[A-Za-z0-9\-_~!$&'()*+,;=:@|\[\]][A-Za-z0-9\-._~!$&'()*+,;=:@|\[\]]*)+/?|/"
-)
-
 
 class BadTarget(ValueError):
     """The target has no single meaning."""
@@ -24,6 +19,10 @@ _PATH: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/%|[]"
 )
 _QUERY: Final = _PATH + b"?^`{}\\"
+# A path is the same behind this if it has no escapes and no query, which most have not.
+_PLAIN: Final = bytes(
+    byte if byte in _PATH and byte != ord("%") else byte ^ 0x80 for byte in range(256)
+)
 
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -41,14 +40,24 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
     Raises `BadTarget`.
     """
-    if _PLAIN.fullmatch(target) is not None:
+    if _is_plain(target):
         return target, b""
     path, mark, query = target.partition(b"?")
-    if _PLAIN.fullmatch(path) is None:
+    if not _is_plain(path):
         path = canonical(path)
     if mark and query.translate(None, _QUERY):
         raise BadTarget("a character that a query cannot hold")
     return path, mark + query
+
+
+def _is_plain(path: bytes) -> bool:
+    """Whether `path` is canonical as it is: no escapes, no empty and no dot segments."""
+    return (
+        path[:1] == b"/"
+        and path.translate(_PLAIN) == path
+        and b"//" not in path
+        and b"/." not in path
+    )
 
 
 def canonical(path: bytes) -> bytes:
@@ -76,7 +85,7 @@ def canonical(path: bytes) -> bytes:
 
 def is_canonical(path: bytes) -> bool:
     """Whether a path reads as it is written, and so may be passed on."""
-    if _PLAIN.fullmatch(path) is not None:
+    if _is_plain(path):
         return True
     try:
         return canonical(path) == path
