@@ -82,7 +82,7 @@ class Gateway:
     limits that they share; `spans` gets one of each sampled request. Raises `Misconfigured`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by name
         self,
         config: GatewayConfig,
         source: Source,
