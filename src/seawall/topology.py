@@ -146,6 +146,8 @@ class Instance:
     loop_lag: float = 0.0  # seconds its event loop answers late, at the last heartbeat
     in_flight: int = 0  # requests under way, at the last heartbeat
     weight: int = 100  # its share of traffic beside its peers; 0 = only if asked for
+    zone: str = ""  # where it runs; callers there prefer it
+    priority: int = 0  # the lowest is asked first, the next when that is not well
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def moved(self, state: InstanceState) -> "Instance":

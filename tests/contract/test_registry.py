@@ -34,6 +34,8 @@ def instance(
         state=state,
         needs=("inventory",),
         started_at=started_at,
+        zone="b",
+        priority=1,
         metadata={"zone": "a", "quote": 'ä"\n€'},
     )
 

@@ -42,6 +42,7 @@ def lasting(instance: Instance) -> tuple[object, ...]:
     return (
         *(instance.incarnation, instance.version, instance.address, instance.state),
         *(instance.health_path, instance.needs, instance.started_at, instance.weight),
+        *(instance.zone, instance.priority),
         dict(instance.metadata),
     )
 

@@ -89,6 +89,8 @@ class ModuleRecipe:
             address=Address(HOST, listener.getsockname()[1]),
             version=self._spec.version,
             health_path=self._spec.health,
+            zone=self._environment.get("SEAWALL_ZONE", ""),
+            priority=self._spec.priority,
             start_within=self._spec.start_within,
             grace=self._spec.drain + _EXTRA_GRACE,
             check_every=_CHECK_SERVICE,
@@ -177,6 +179,8 @@ class CommandRecipe:
             address=Address(HOST, port),
             version=self._spec.version,
             health_path=self._spec.health,
+            zone=self._environment.get("SEAWALL_ZONE", ""),
+            priority=self._spec.priority,
             start_within=self._spec.start_within,
             grace=self._spec.drain + _EXTRA_GRACE,
             linger=_LINGER,
@@ -311,11 +315,16 @@ def _folder(spec: ServiceSpec, layout: Layout) -> str:
     return str((layout.root / spec.cwd).resolve())
 
 
+def _locality(spec: ServiceSpec) -> dict[str, str]:
+    said = {"SEAWALL_ZONE": spec.zone, "SEAWALL_PRIORITY": str(spec.priority or "")}
+    return {name: value for name, value in said.items() if value}
+
+
 def _environment(name: str, spec: ServiceSpec, workshop: Workshop) -> dict[str, str]:
     return service_environment(
         workshop.inherited,
         workshop.urls,
-        declared=spec.env,
+        declared={**_locality(spec), **spec.env},
         database=spec.database or workshop.layout.database_url(name),
         drain=spec.drain,
     )

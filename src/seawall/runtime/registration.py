@@ -133,4 +133,6 @@ class Registrar:
             state=InstanceState.READY,
             health_path=place.health_path,
             started_at=self._clock.wall(),
+            zone=place.zone,
+            priority=place.priority,
         )

@@ -40,6 +40,8 @@ class Place:
     address: Address | None = None
     version: str = "0.0.0"
     health_path: str = "/readyz"
+    zone: str = ""
+    priority: int = 0
     start_within: float = 30.0  # seconds to become ready
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     linger: float = 0.0  # seconds between leaving the registry and SIGTERM

@@ -231,6 +231,8 @@ class Life:
             state=InstanceState.READY,
             needs=self._needs,
             started_at=self._clock.wall(),
+            zone=self.settings.zone,
+            priority=self.settings.priority,
         )
         self._heartbeat = Heartbeat(
             self.settings.registry_url,

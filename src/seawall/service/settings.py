@@ -36,6 +36,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int | None = None
     log_level: str = "INFO"
+    zone: str = ""  # where this process runs; callers there prefer it
+    priority: int = 0  # the lowest is asked first
     commit: str = ""  # what was built, for `seawall_build_info`
     drain: float = DEFAULT_DRAIN  # seconds in which requests and messages under way may end
     propagation: float = DEFAULT_PROPAGATION  # seconds
@@ -56,6 +58,8 @@ class Settings:
             host=read.text("HOST") or default.host,
             port=read.integer("PORT"),
             log_level=(read.text("LOG_LEVEL") or default.log_level).upper(),
+            zone=read.text("SEAWALL_ZONE") or default.zone,
+            priority=read.integer("SEAWALL_PRIORITY") or default.priority,
             commit=read.text("SEAWALL_COMMIT") or default.commit,
             drain=read.seconds("SEAWALL_DRAIN_SECONDS", default.drain),
             propagation=read.seconds("SEAWALL_PROPAGATION_SECONDS", default.propagation),

@@ -51,6 +51,8 @@ class ServiceSpec(Part):
     database: str | None = None  # SQLAlchemy URL; without it a SQLite file in .seawall/data
     health: str = "/readyz"  # answers 200 when ready
     port: int = Field(default=0, ge=0, le=65535)  # of the first replica; 0 = any free one
+    zone: str = ""  # where it runs; SEAWALL_ZONE if empty
+    priority: int = Field(default=0, ge=0, le=127)  # the lowest is asked first
     cwd: str = "."  # from the project's folder
     start_within: float = Field(default=30.0, gt=0, le=3600)  # seconds to become ready
     drain: float = Field(default=10.0, ge=0, le=3600)  # seconds to finish what is under way

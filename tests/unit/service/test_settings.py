@@ -31,12 +31,15 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
             "LOG_LEVEL": "debug",
             "SEAWALL_DRAIN_SECONDS": "2.5",
             "SEAWALL_PROPAGATION_SECONDS": "0",
+            "SEAWALL_ZONE": "b",
+            "SEAWALL_PRIORITY": "1",
         }
     )
     assert settings.database_url == "postgresql://u:p@db/x"
     assert settings.address == Address("0.0.0.0", 8000)
     assert (settings.drain, settings.propagation, settings.log_level) == (2.5, 0.0, "DEBUG")
     assert (settings.listen_fd, settings.incarnation) == (5, "abc")
+    assert (settings.zone, settings.priority) == ("b", 1)
 
 
 @pytest.mark.parametrize(
