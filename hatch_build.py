@@ -22,6 +22,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 
+# Of the gateway, what waits: its control side.
+CONTROL = ("__init__", "admin", "gateway", "health", "leases", "ledger", "ledger_valkey")
+
 # Compiled as one group, so that calls between them are calls in C. The gateway's control side
 # stays as it is: it waits for nothing but time, and mypyc knows no asynchronous generators.
 COMPILED = (
@@ -29,14 +32,14 @@ COMPILED = (
     *(
         f"resilience/{name}"
         for name in (
-            *("balancer", "breaker", "budget", "deadline", "limiter", "outlier", "rate_fields"),
-            *("sharing", "sliding", "window"),
+            *("balancer", "breaker", "budget", "consistent_hash", "deadline", "limiter"),
+            *("outlier", "peak_ewma", "rate_fields", "rise_fall", "sharing", "sliding", "window"),
         )
     ),
     *(
         f"gateway/{path.stem}"
         for path in sorted((ROOT / "src/seawall/gateway").glob("*.py"))
-        if path.stem not in ("__init__", "admin", "gateway", "leases", "ledger", "ledger_valkey")
+        if path.stem not in CONTROL
     ),
 )
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from seawall.gateway.actions import Edits
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.gateway import Gateway
 from seawall.gateway.quota import Rule
+from seawall.gateway.upstream import Endpoint
 from seawall.resilience.breaker import State
 from seawall.resilience.sharing import SharedLimiter
 from seawall.topology import Address
@@ -33,6 +35,10 @@ from seawall.wire.http1 import BadMessage, scan_request
 
 # A probe sends its request at once.
 _PATIENCE = 5.0  # seconds
+
+# Instances with a series of their own. Those that left have none, and thousands are a sight that
+# nobody looks at.
+MAX_INSTANCES = 1000
 
 _STATE = {State.CLOSED: 0, State.OPEN: 1, State.HALF_OPEN: 2}
 
@@ -56,6 +62,16 @@ def metrics_text(gateway: Gateway, now: float) -> tuple[int, str, str]:
 
 
 def _cluster_metrics(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, str, str, float]]:
+    asked = {e.key: e for cluster in clusters for e in cluster.endpoints}
+    for endpoint in islice(asked.values(), MAX_INSTANCES):
+        service, name = endpoint.instance.service, endpoint.log_name
+        yield (
+            "seawall_gateway_picks_total",
+            "counter",
+            "Requests and retries given to an instance.",
+            f'{{service="{service}",instance={json.dumps(name, ensure_ascii=False)}}}',
+            float(endpoint.requests),
+        )
     for cluster in clusters:
         labels = f'{{service="{cluster.service}",version="{cluster.constraint}"}}'
         yield (
@@ -71,6 +87,34 @@ def _cluster_metrics(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, 
             "Instances that are ready.",
             labels,
             float(len(cluster.endpoints)),
+        )
+        yield (
+            "seawall_gateway_instances_ejected",
+            "gauge",
+            "Instances left out because they failed.",
+            labels,
+            float(len(cluster.ejected)),
+        )
+        yield (
+            "seawall_gateway_instances_unhealthy",
+            "gauge",
+            "Instances whose active checks fail.",
+            labels,
+            float(sum(e.health is not None and not e.health.healthy for e in cluster.endpoints)),
+        )
+        yield (
+            "seawall_gateway_ejections_total",
+            "counter",
+            "How often an instance was left out because it failed.",
+            labels,
+            float(cluster.ejections),
+        )
+        yield (
+            "seawall_gateway_panic",
+            "gauge",
+            "1 while so few instances are well that all are asked.",
+            labels,
+            float(cluster.picker.panic),
         )
         yield (
             "seawall_gateway_upstream_requests",
@@ -178,25 +222,15 @@ def _edits(edits: Edits) -> dict[str, list[str]] | None:
 def upstreams(gateway: Gateway, now: float) -> tuple[int, str, str]:
     found: list[dict[str, Any]] = []
     for cluster in gateway.cluster_list():
-        instances = [
-            {
-                "instance": endpoint.instance.instance_id,
-                "version": endpoint.instance.version,
-                "address": str(endpoint.instance.address),
-                "weight": endpoint.weight,
-                "in_flight": endpoint.in_flight,
-                "requests": endpoint.requests,
-                "connections": endpoint.connections,
-                "idle": len(endpoint.idle),
-                "breaker": endpoint.breaker.state.value,
-                "ejected": cluster.is_ejected(endpoint),
-            }
-            for endpoint in cluster.endpoints
-        ]
+        instances = [_instance(cluster, endpoint) for endpoint in cluster.endpoints]
         found.append(
             {
                 "service": cluster.service,
                 "version": str(cluster.constraint),
+                "balancing": cluster.config.balancing.value,
+                "hash_on": cluster.config.hash_on or None,
+                "sticky": None if cluster.config.sticky is None else cluster.config.sticky.cookie,
+                "panic": cluster.picker.panic,
                 "breaker": cluster.breaker.state.value,
                 "retry_after": cluster.breaker.retry_after(now),
                 "in_flight": cluster.in_flight,
@@ -206,6 +240,28 @@ def upstreams(gateway: Gateway, now: float) -> tuple[int, str, str]:
             }
         )
     return _json(found)
+
+
+def _instance(cluster: Cluster, endpoint: Endpoint) -> dict[str, Any]:
+    instance, health, ewma = endpoint.instance, endpoint.health, cluster.picker.ewma
+    starting = endpoint.weight != instance.weight
+    return {
+        "instance": instance.instance_id,
+        "version": instance.version,
+        "address": str(instance.address),
+        "zone": instance.zone or None,
+        "priority": instance.priority,
+        "weight": instance.weight,
+        "slow_start_weight": round(endpoint.weight, 1) if starting else None,
+        "ewma_ms": None if ewma is None else round(ewma.cost(endpoint) * 1000, 3),
+        "in_flight": endpoint.in_flight,
+        "requests": endpoint.requests,
+        "connections": endpoint.connections,
+        "idle": len(endpoint.idle),
+        "breaker": endpoint.breaker.state.value,
+        "health": None if health is None else "healthy" if health.healthy else "unhealthy",
+        "ejected": endpoint.key in cluster.ejected,
+    }
 
 
 def _json(value: object) -> tuple[int, str, str]:

@@ -26,14 +26,20 @@ NEITHER: Final = 2
 class Attempt:
     """A place at an endpoint and its breaker's permit, and the connection once there is one."""
 
-    __slots__ = ("_cluster", "_permit", "endpoint", "exchange", "over", "upstream")
+    __slots__ = ("_cluster", "_permit", "began", "endpoint", "exchange", "over", "upstream")
 
     def __init__(
-        self, exchange: "Exchange", cluster: "Cluster", endpoint: Endpoint, permit: Permit
+        self,
+        exchange: "Exchange",
+        cluster: "Cluster",
+        endpoint: Endpoint,
+        permit: Permit,
+        now: float,
     ) -> None:
         self.exchange: Exchange = exchange
         self.endpoint: Endpoint = endpoint
         self.upstream: Upstream | None = None
+        self.began: float = now
         self.over: bool = False
         self._cluster: Cluster = cluster
         self._permit: Permit = permit
@@ -107,7 +113,7 @@ class Attempt:
             else:
                 endpoint.breaker.succeeded(permit, now)
         elif verdict == BAD:
-            self._cluster.failed(endpoint, permit, now)
+            self._cluster.failed(endpoint, permit, now, now - self.began)
         else:
             endpoint.breaker.cancelled(permit, now)
 

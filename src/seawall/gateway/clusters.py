@@ -6,18 +6,26 @@ through every change around it.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from seawall.errors import NoInstance
 from seawall.facts import Observer
-from seawall.gateway.config import Upstreams
-from seawall.gateway.upstream import Dialer, Endpoint
+from seawall.gateway.config import GatewayConfig, Upstreams
+from seawall.gateway.keys import Key, Stickiness, key_of
+from seawall.gateway.picker import Picker, load
+from seawall.gateway.upstream import ALWAYS, Dialer, Endpoint
 from seawall.resilience.balancer import LeastRequest
 from seawall.resilience.breaker import Breaker, Permit
 from seawall.resilience.budget import RetryBudget
 from seawall.resilience.outlier import Outliers
-from seawall.topology import ANY, Constraint, Instance, resolve
+from seawall.resilience.rise_fall import RiseFall
+from seawall.resilience.slow_start import SlowStart
+from seawall.topology import ANY, Constraint, Instance, InstanceState, resolve
+
+if TYPE_CHECKING:
+    from seawall.gateway.exchange import Exchange
 
 
 class View(Protocol):
@@ -31,76 +39,109 @@ class View(Protocol):
     def read_at(self) -> float: ...
 
 
-def load(endpoint: Endpoint) -> float:
-    return (endpoint.in_flight + 1) / (endpoint.weight or 1)
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """Active checks say so of an instance, several in a row; `reason` is that of the last."""
+
+    key: str
+    healthy: bool
+    reason: str
+    at: float
 
 
 class Cluster:
     """The instances of one service in the versions that a route allows."""
 
     __slots__ = (
-        "_balancer",
-        "_observer",
-        "_outliers",
-        "_usable",
-        "breaker",
-        "budget",
-        "constraint",
-        "endpoints",
-        "in_flight",
-        "max_requests",
-        "service",
-        "why_empty",
-    )
+        "_balancer", "_observer", "_outliers", "_usable", "attempts", "breaker", "budget",
+        "config", "constraint", "ejected", "ejections", "endpoints", "in_flight", "key",
+        "max_requests", "picker", "service", "sticky", "watches", "why_empty",
+    )  # fmt: skip
 
     def __init__(
         self,
         service: str,
         constraint: Constraint,
         config: Upstreams,
+        zone: str,
         rng: Random,
         observer: Observer,
     ) -> None:
         self.service: str = service
         self.constraint: Constraint = constraint
+        self.config: Upstreams = config
         self.breaker: Breaker = Breaker(config.breaker, service)
         self.budget: RetryBudget = RetryBudget(config.retry_ratio, config.retry_floor)
+        self.attempts: int = config.attempts
         self.max_requests: int = config.max_requests
         self.in_flight: int = 0
         self.endpoints: tuple[Endpoint, ...] = ()
         self.why_empty: str = "the registry has not been read yet"
+        self.ejected: frozenset[str] = frozenset()  # keys of those left out for their failures
+        self.ejections: int = 0  # ever
+        locality = config.locality
+        self.picker: Picker = Picker(config, replace(locality, zone=locality.zone or zone), rng)
+        self.sticky: Stickiness | None = None
+        self.key: Key | None = None  # what a request sticks to
+        if config.sticky is not None:
+            self.sticky = Stickiness(config.sticky, service)
+            self.key = self.sticky.key
+        elif config.hash_on:
+            self.key = key_of(config.hash_on)
+        # Whether it wants to hear of each answer.
+        self.watches: bool = self.sticky is not None or self.picker.ewma is not None
         self._usable: Sequence[Endpoint] = ()
         self._balancer: LeastRequest = LeastRequest(rng)
         self._outliers: Outliers = Outliers(config.outliers)
         self._observer: Observer = observer
 
     def update(self, endpoints: tuple[Endpoint, ...], why_empty: str, now: float) -> None:
-        for gone in {endpoint.key for endpoint in self.endpoints} - {e.key for e in endpoints}:
-            self._outliers.forget(gone)
+        for gone in set(self.endpoints).difference(endpoints):
+            self.picker.forget(gone)
+            if all(gone.key != endpoint.key for endpoint in endpoints):
+                self._outliers.forget(gone.key)
+        if self.sticky is not None:
+            for endpoint in endpoints:
+                endpoint.token = self.sticky.token(endpoint.instance.instance_id)
         self.endpoints = endpoints
         self.why_empty = why_empty
         self.settle(now)
 
     def settle(self, now: float) -> None:
-        """Find who is to be asked: not those ejected, and weight 0 only if there is no other."""
-        endpoints = self.endpoints
-        keys = [endpoint.key for endpoint in endpoints]
-        usable = set(self._outliers.usable(keys, now))
-        kept = [endpoint for endpoint in endpoints if endpoint.key in usable]
-        self._usable = [endpoint for endpoint in kept if endpoint.weight] or kept
+        """Find who is to be asked: those who are not ejected, and whose checks pass."""
+        keys = [endpoint.key for endpoint in self.endpoints]
+        self.ejected = frozenset(keys).difference(self._outliers.usable(keys, now))
+        ill = [e.key for e in self.endpoints if e.health is not None and not e.health.healthy]
+        self._usable = self.picker.settle(self.endpoints, self.ejected.union(ill))
 
-    def pick(self, now: float, avoid: Sequence[Endpoint]) -> "tuple[Endpoint, Permit] | None":
+    def weigh(self) -> None:
+        """Weights may have changed."""
+        self.picker.weigh(self._usable)
+
+    def pick(
+        self, now: float, avoid: Sequence[Endpoint], key: str = ""
+    ) -> "tuple[Endpoint, Permit] | None":
         """An instance to ask and its breaker's permit, or None if none can take a request."""
         usable = self._usable
         if not usable:
             return None
-        endpoint = usable[0] if len(usable) == 1 else self._balancer.pick(usable, load, avoid)
+        if self.picker.plain:
+            endpoint = usable[0] if len(usable) == 1 else self._balancer.pick(usable, load, avoid)
+        else:
+            endpoint = self.picker.pick(avoid, key)
         if endpoint.in_flight < endpoint.limit:
             permit = endpoint.breaker.admit(now)
             if permit is not None:
                 return endpoint, permit
-        for other in sorted(self.endpoints, key=load):
-            if other is not endpoint and other not in avoid and other.in_flight < other.limit:
+        return self._pick_another(endpoint, now, avoid)
+
+    def _pick_another(
+        self, than: Endpoint, now: float, avoid: Sequence[Endpoint]
+    ) -> "tuple[Endpoint, Permit] | None":
+        """The least busy that can take a request; of those who are not well only if none is."""
+        others = [one for one in self.endpoints if one not in self._usable]
+        for other in (*sorted(self._usable, key=load), *sorted(others, key=load)):
+            if other is not than and other not in avoid and other.in_flight < other.limit:
                 permit = other.breaker.admit(now)
                 if permit is not None:
                     return other, permit
@@ -127,13 +168,22 @@ class Cluster:
         if moved is not None:
             self._observer(moved)
 
-    def failed(self, endpoint: Endpoint, permit: Permit, now: float) -> None:
+    def answered(self, exchange: "Exchange", endpoint: Endpoint, began: float, now: float) -> bytes:
+        """An answer's head is here, to what was sent at `began`; header lines for the client."""
+        if self.picker.ewma is not None and exchange.status < 500:
+            self.picker.ewma.observe(endpoint, now - began, now)
+        return b"" if self.sticky is None else self.sticky.told(exchange, endpoint.token)
+
+    def failed(self, endpoint: Endpoint, permit: Permit, now: float, seconds: float = 0.0) -> None:
+        """The instance did not answer, or badly, after `seconds`."""
         endpoint.suspect = True
+        self.picker.failed(endpoint, seconds, now)
         moved = endpoint.breaker.failed(permit, now)
         if moved is not None:
             self._observer(moved)
         ejected = self._outliers.failed(endpoint.key, now)
         if ejected is not None:
+            self.ejections += 1
             self.settle(now)
             self._observer(ejected)
 
@@ -143,12 +193,6 @@ class Cluster:
         if moved is not None:
             self._observer(moved)
 
-    def is_ejected(self, endpoint: Endpoint) -> bool:
-        return endpoint not in self._usable
-
-    def has_outliers(self) -> bool:
-        return len(self._usable) != len(self.endpoints)
-
     def __repr__(self) -> str:
         return f"<Cluster {self.service} {self.constraint} {len(self.endpoints)} endpoints>"
 
@@ -156,34 +200,52 @@ class Cluster:
 class Clusters:
     """All clusters, and the endpoints they share."""
 
-    def __init__(self, config: Upstreams, dialer: Dialer, rng: Random, observer: Observer) -> None:
+    def __init__(
+        self, config: GatewayConfig, dialer: Dialer, rng: Random, observer: Observer
+    ) -> None:
         self._config = config
         self._dialer = dialer
         self._rng = rng
         self._observer = observer
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._endpoints: dict[str, Endpoint] = {}
-        self._instances: tuple[Instance, ...] = ()
+        self._starting: dict[str, SlowStart] = {}  # endpoints whose weight still grows
+        self._ready: frozenset[str] | None = None  # who could be asked, by the last view
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter(self._clusters.values())
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(self._endpoints.values())
 
     def cluster(self, service: str, constraint: Constraint) -> Cluster:
         """The one cluster of a service and a constraint."""
         key = (service, constraint.text)
         if key not in self._clusters:
+            config = self._config
             self._clusters[key] = Cluster(
-                service, constraint, self._config, self._rng, self._observer
+                service,
+                constraint,
+                config.upstreams_of(service),
+                config.zone,
+                self._rng,
+                self._observer,
             )
         return self._clusters[key]
 
     def nobody(self) -> Cluster:
         """A cluster without instances, of routes whose filters answer every request."""
-        return Cluster("", ANY, self._config, self._rng, self._observer)
+        return Cluster("", ANY, self._config.upstreams, "", self._rng, self._observer)
 
     def update(self, view: View, now: float) -> None:
         """Take over what the registry knows now."""
-        self._instances = view.instances
+        before = self._ready
+        self._ready = frozenset(
+            _key(one) for one in view.instances if one.state is InstanceState.READY
+        )
+        if view.stale and before is None:
+            self._ready = None  # whoever comes with the first real view was there before
         wanted: dict[str, Endpoint] = {}
         for cluster in self._clusters.values():
             why_empty = ""
@@ -192,29 +254,83 @@ class Clusters:
                 instances = resolve(view.instances, cluster.service, cluster.constraint)
             except NoInstance as none:
                 why_empty = f"{none}{' (the registry cannot be reached)' if view.stale else ''}"
-            endpoints = tuple(self._endpoint(instance, wanted) for instance in instances)
+            endpoints = tuple(
+                self._endpoint(instance, wanted, before, now) for instance in instances
+            )
             cluster.update(endpoints, why_empty, now)
-        for key, endpoint in self._endpoints.items():
-            if key not in wanted:
+        for endpoint in self._endpoints.values():
+            if wanted.get(endpoint.key) is not endpoint:
                 endpoint.retire()
         self._endpoints = wanted
+        for key in self._starting.keys() - wanted.keys():
+            del self._starting[key]
 
-    def _endpoint(self, instance: Instance, wanted: dict[str, Endpoint]) -> Endpoint:
-        key = f"{instance.service}/{instance.instance_id}/{instance.incarnation}"
+    def _endpoint(
+        self,
+        instance: Instance,
+        wanted: dict[str, Endpoint],
+        before: frozenset[str] | None,
+        now: float,
+    ) -> Endpoint:
+        key = _key(instance)
         endpoint = wanted.get(key) or self._endpoints.get(key)
         if endpoint is None or endpoint.instance.address != instance.address:
-            endpoint = Endpoint(instance, self._config, self._dialer)
+            config = self._config.upstreams_of(instance.service)
+            endpoint = Endpoint(instance, config, self._dialer)
+            if config.health is not None:
+                endpoint.health = RiseFall(config.health.unhealthy, config.health.healthy)
+            if before is not None and key not in before:
+                self._begin(endpoint, config, now)
         endpoint.instance = instance
-        endpoint.weight = instance.weight
+        self._weigh(endpoint, now)
         wanted[key] = endpoint
         return endpoint
 
-    def turn(self, now: float) -> None:
-        """Let ejected instances come back when their time is up."""
+    def _begin(self, endpoint: Endpoint, config: Upstreams, now: float) -> None:
+        """A newcomer, or one that is well again: little by little, if that is wanted."""
+        if config.slow_start is not None:
+            endpoint.since = now
+            self._starting[endpoint.key] = config.slow_start
+
+    def _weigh(self, endpoint: Endpoint, now: float) -> None:
+        whole = endpoint.instance.weight
+        start = self._starting.get(endpoint.key)
+        if start is None:
+            endpoint.weight = whole
+            return
+        endpoint.weight = start.weight(whole, endpoint.since, now)
+        if endpoint.weight == whole:
+            del self._starting[endpoint.key]
+            endpoint.since = ALWAYS
+
+    def checked(self, endpoint: Endpoint, passed: bool, reason: str, now: float) -> None:
+        """An active check of an instance has ended."""
+        verdict = endpoint.health
+        if verdict is None or endpoint.retired or not verdict.checked(passed):
+            return
+        if passed:
+            self._begin(endpoint, self._config.upstreams_of(endpoint.instance.service), now)
+            self._weigh(endpoint, now)
         for cluster in self._clusters.values():
-            if cluster.has_outliers():
+            if endpoint in cluster.endpoints:
+                cluster.settle(now)
+        self._observer(HealthChanged(endpoint.key, passed, reason, now))
+
+    def turn(self, now: float) -> None:
+        """Let ejected instances come back when their time is up, and weights grow."""
+        if self._starting:
+            for key in tuple(self._starting):
+                self._weigh(self._endpoints[key], now)
+            for cluster in self._clusters.values():
+                cluster.weigh()
+        for cluster in self._clusters.values():
+            if cluster.ejected:
                 cluster.settle(now)
 
     def close(self) -> None:
         for endpoint in self._endpoints.values():
             endpoint.retire()
+
+
+def _key(instance: Instance) -> str:
+    return f"{instance.service}/{instance.instance_id}/{instance.incarnation}"

@@ -6,10 +6,14 @@ from ipaddress import ip_network
 
 from seawall.errors import Misconfigured
 from seawall.gateway.actions import NO_EDITS, Edits, Redirect, RegexRewrite, Respond
+from seawall.gateway.balance import HealthCheck, Sticky, checked_hash_on
 from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
+from seawall.resilience.balancing import Balancing
 from seawall.resilience.breaker import BreakerConfig
+from seawall.resilience.locality import LocalityConfig
 from seawall.resilience.outlier import OutlierConfig
+from seawall.resilience.slow_start import SlowStart
 from seawall.topology import ANY, Constraint
 from seawall.wire.headers import request_kind, response_kind
 from seawall.wire.target import host_name
@@ -146,11 +150,12 @@ _SERVICE_BREAKER = BreakerConfig(
 # Others stand in for an instance, so it is left alone sooner.
 _INSTANCE_BREAKER = BreakerConfig(open_for=5.0, growth=2.0, open_for_max=60.0)
 _OUTLIERS = OutlierConfig(consecutive_failures=3, eject_for=10.0)
+_LOCALITY = LocalityConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upstreams:
-    """How the services' side is treated."""
+    """How a service's side is treated. Raises `Misconfigured`."""
 
     # Below the keep-alive of every server we know (uvicorn 5 s, Node.js 5 s): a request sent into
     # a connection that is just being closed has an unknown outcome.
@@ -164,6 +169,31 @@ class Upstreams:
     breaker: BreakerConfig = _SERVICE_BREAKER
     instance_breaker: BreakerConfig = _INSTANCE_BREAKER
     outliers: OutlierConfig = _OUTLIERS
+    balancing: Balancing = Balancing.LEAST_REQUEST
+    # Consistent hash: what a request sticks to ("header:x-user", "cookie:cart", "query:q",
+    # "address", "identity" or "path"), and how much busier than the average an instance may be.
+    hash_on: str = ""
+    hash_bound: float = 1.25
+    sticky: Sticky | None = None
+    slow_start: SlowStart | None = None
+    locality: LocalityConfig = _LOCALITY
+    health: HealthCheck | None = None  # active checks; none without it
+
+    def __post_init__(self) -> None:
+        hashes = self.balancing is Balancing.CONSISTENT_HASH
+        checked_hash_on(self.hash_on)
+        if hashes != bool(self.hash_on):
+            raise Misconfigured(
+                "consistent-hash and hash_on go together",
+                fix='balancing = "consistent-hash", hash_on = "header:x-user"',
+            )
+        if hashes and self.sticky is not None:
+            raise Misconfigured("sticky and consistent-hash both say who is asked", fix="use one")
+        if not self.hash_bound > 1:
+            raise Misconfigured(f"hash_bound is above 1, not {self.hash_bound}")
+        weightless = hashes or self.balancing is Balancing.ROUND_ROBIN
+        if weightless and self.slow_start is not None:
+            raise Misconfigured(f"{self.balancing} knows no weights", fix="weighted, least-request")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +208,8 @@ class GatewayConfig:
     trusted_proxies: tuple[str, ...] = ()  # networks whose word about the client is believed
     edge: Edge = Edge()
     upstreams: Upstreams = Upstreams()
+    services: Mapping[str, Upstreams] = field(default_factory=dict)  # over `upstreams`, by name
+    zone: str = ""  # where this gateway runs
     trace_sample: float = 1.0  # of the traces that begin here
     drain: float = 10.0  # seconds to finish what is under way
     # How long a draining gateway still takes requests on connections that are open; it closes
@@ -207,3 +239,7 @@ class GatewayConfig:
                 f"routes hold to plans, and {self.default_plan!r} is none for those who have none",
                 fix="default_plan = " + " or ".join(map(repr, self.plans or ["free"])),
             )
+
+    def upstreams_of(self, service: str) -> Upstreams:
+        """What holds for a service."""
+        return self.services.get(service, self.upstreams)

@@ -157,13 +157,14 @@ class Exchange:
 
     def _try(self, cluster: Cluster, now: float) -> None:
         self.tries += 1
-        picked = cluster.pick(now, self._tried)
+        key = "" if cluster.key is None else cluster.key(self)
+        picked = cluster.pick(now, self._tried, key)
         if picked is None:
             flag = Flag.UPSTREAM_OVERFLOW if cluster.endpoints else Flag.NO_HEALTHY_UPSTREAM
             self.refuse(answers.unavailable(flag, *cluster.why_none(now)))
             return
         endpoint, permit = picked
-        attempt = self._attempt = Attempt(self, cluster, endpoint, permit)
+        attempt = self._attempt = Attempt(self, cluster, endpoint, permit, now)
         self.instance = endpoint.log_name
         # After a failure only a new connection says anything: those kept may all be dead.
         upstream = endpoint.take() if endpoint not in self._tried else None
@@ -211,7 +212,7 @@ class Exchange:
         """Try once more, if that is safe and affordable; or say what went wrong."""
         cluster = self._asked()
         if safe and (self._held is not None or not self.bytes_in):
-            if self.tries >= self._proxy.config.upstreams.attempts:
+            if self.tries >= cluster.attempts:
                 answer = replace(answer, flag=Flag.RETRIES_EXHAUSTED)
             elif cluster.budget.withdraw(now):
                 self._proxy.metrics.retried(cluster.service)
@@ -263,6 +264,9 @@ class Exchange:
             self._maybe_stream(head, now)
         self._keep = keep
         self.bytes_out += len(piece)
+        cluster = self.cluster
+        if cluster is not None and cluster.watches:
+            self.told += cluster.answered(self, attempt.endpoint, attempt.began, now)
         self.down.transport.write(forwarding.answer_bytes(self, head, piece, keep))
         if ended:
             self._complete(now)

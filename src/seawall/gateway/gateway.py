@@ -21,6 +21,7 @@ from seawall.gateway.clusters import Cluster, Clusters, View
 from seawall.gateway.config import GatewayConfig, Route
 from seawall.gateway.connection import Downstream
 from seawall.gateway.filters import filters, finishers
+from seawall.gateway.health import Checker
 from seawall.gateway.leases import Leases
 from seawall.gateway.ledger import Ledger
 from seawall.gateway.proxy import Plan, Proxy
@@ -108,8 +109,9 @@ class Gateway:
         wheel = Wheel(TICK, now)
         self.proxy = Proxy(config, wheel, clock, rng, AccessLog(log), observer, spans)
         self.proxy.log.stamp.settle(now, clock.wall())
-        dialer = Dialer(self._tasks, wheel, clock, config.upstreams)
-        self.clusters = Clusters(config.upstreams, dialer, rng, observer)
+        dialer = Dialer(self._tasks, wheel, clock)
+        self.clusters = Clusters(config, dialer, rng, observer)
+        self._checker = Checker(self.clusters, config, clock, rng)
         self._providers = dict(providers or {})
         self.counters = Counters(config.replicas)
         self.proxy.routes = Routes(config.routes, self._plan)
@@ -156,6 +158,7 @@ class Gateway:
         try:
             async with self.leases.running(), self._tasks:
                 self._tasks.start(self._keep_time(), name="gateway clock")
+                self._tasks.start(self._checker.run(), name="gateway health checks")
                 unsubscribe = self._source.subscribe(self._view_changed)
                 try:
                     await self._first_view.wait()

@@ -150,7 +150,7 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
         if name != seen:
             lines += (f"# HELP {name} {help_}", f"# TYPE {name} {kind}")
             seen = name
-        lines.append(f"{name}{labels} {value:g}")
+        lines.append(f"{name}{labels} {value:.15g}")  # a count stays whole
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ from seawall.concurrency.tasks import Tasks
 from seawall.gateway.config import Upstreams
 from seawall.gateway.timers import NEVER, Timed, Wheel
 from seawall.resilience.breaker import Breaker
+from seawall.resilience.rise_fall import RiseFall
 from seawall.topology import Instance
 from seawall.wire.chunked import Chunked
 from seawall.wire.http1 import (
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 # Interim answers (1xx) before the one that counts; more is a server that does not stop.
 MAX_INTERIM: Final = 8
 
+# Of what was there before this gateway began.
+ALWAYS: Final = float("-inf")
+
 # What an Upstream is doing.
 IDLE: Final = 0
 AWAITING: Final = 1  # a request was sent, its answer's head is not here
@@ -46,20 +50,10 @@ class Endpoint:
     """One instance as this gateway sees it, and its connections."""
 
     __slots__ = (
-        "_dialer",
-        "breaker",
-        "connections",
-        "idle",
-        "in_flight",
-        "instance",
-        "key",
-        "limit",
-        "log_name",
-        "requests",
-        "retired",
-        "suspect",
-        "weight",
-    )
+        "_dialer", "breaker", "check_at", "connections", "health", "idle", "idle_timeout",
+        "in_flight", "instance", "key", "limit", "log_name", "requests", "retired", "since",
+        "suspect", "token", "weight",
+    )  # fmt: skip
 
     def __init__(self, instance: Instance, config: Upstreams, dialer: "Dialer") -> None:
         self._dialer: Dialer = dialer
@@ -68,7 +62,12 @@ class Endpoint:
         self.key: str = f"{instance.service}/{instance.instance_id}/{instance.incarnation}"
         self.log_name: str = instance.instance_id
         self.breaker: Breaker = Breaker(config.instance_breaker, self.key)
-        self.weight: int = instance.weight
+        self.idle_timeout: float = config.idle_timeout
+        self.weight: float = instance.weight  # what it counts now: less while it starts slowly
+        self.since: float = ALWAYS  # when it began to take requests
+        self.health: RiseFall | None = None  # the verdict of active checks, if there are any
+        self.check_at: float = ALWAYS  # when the next check is due
+        self.token: str = ""  # what a sticky cookie calls it
         self.idle: list[Upstream] = []
         self.connections: int = 0  # open or being opened
         self.in_flight: int = 0  # exchanges under way
@@ -102,9 +101,8 @@ class Endpoint:
 class Dialer:
     """Opens connections in tasks of its own: the one thing on the way that waits."""
 
-    def __init__(self, tasks: Tasks, wheel: Wheel, clock: Clock, config: Upstreams) -> None:
+    def __init__(self, tasks: Tasks, wheel: Wheel, clock: Clock) -> None:
         self._tasks = tasks
-        self.idle_timeout: float = config.idle_timeout
         self.wheel = wheel
         self.now: Callable[[], float] = clock.now
 
@@ -197,7 +195,7 @@ class Upstream(Timed):
         self.state = IDLE
         self.served += 1
         endpoint.idle.append(self)
-        deadline = now + self._dialer.idle_timeout
+        deadline = now + endpoint.idle_timeout
         if self.slot >= 0:
             self.deadline = deadline
         else:

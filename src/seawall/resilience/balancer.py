@@ -85,6 +85,59 @@ class LeastRequest:
         return one if load(one) <= load(other) else other
 
 
+# A weight of nothing would put the next turn at infinity, where a later weight cannot reach it.
+# Who must not be asked is no candidate.
+LEAST_WEIGHT = 0.01
+
+# Draws in vain before the heaviest is taken. The mean number is at most that of the instances.
+_DRAWS = 1000
+
+
+class WeightedLeastRequest(Generic[T]):
+    """Power of two choices where weights differ: who weighs twice as much is drawn twice as often.
+
+    Two draws without weights would leave the light ones nothing under light load: with nothing
+    under way `load` is `1 / weight`, and the heaviest always wins. Here the first drawn wins
+    then, so shares are as the weights. `weight` is that which `load` was divided by.
+    """
+
+    __slots__ = ("_random", "_weight")
+
+    def __init__(self, rng: Random, weight: Callable[[T], float]) -> None:
+        self._random: Callable[[], float] = rng.random
+        self._weight: Callable[[T], float] = weight
+
+    def pick(
+        self,
+        candidates: Sequence[T],
+        load: Callable[[T], float],
+        avoid: Container[T] = (),
+        key: str = "",
+    ) -> T:
+        """See `Balancer`; `key` is not asked for."""
+        candidates = willing(candidates, avoid)
+        if len(candidates) == 1:
+            return candidates[0]
+        heaviest = max(map(self._weight, candidates))
+        one, other = self._draw(candidates, heaviest), self._draw(candidates, heaviest)
+        return one if self._busy(one, load) <= self._busy(other, load) else other
+
+    def _draw(self, candidates: Sequence[T], heaviest: float) -> T:
+        """One of them, as often as its weight says: drawn evenly, and taken by its weight."""
+        count = len(candidates)
+        for _ in range(_DRAWS):
+            place = self._random() * count
+            index = int(place)
+            # What is left behind the comma is a second draw, independent of the first.
+            if (place - index) * heaviest < self._weight(candidates[index]):
+                return candidates[index]
+        return max(candidates, key=self._weight)
+
+    def _busy(self, one: T, load: Callable[[T], float]) -> float:
+        """What is under way there for its weight; nothing is nothing, whatever it weighs."""
+        return load(one) - 1.0 / max(self._weight(one), LEAST_WEIGHT)
+
+
 class RoundRobin:
     """One after the other. Give each caller another `start`, or they all go round in step."""
 
@@ -105,10 +158,6 @@ class RoundRobin:
         self._next += 1
         return candidates[(self._next - 1) % len(candidates)]
 
-
-# A weight of nothing would put the next turn at infinity, where a later weight cannot reach it.
-# Who must not be asked is no candidate.
-LEAST_WEIGHT = 0.01
 
 # Turns that are kept of instances which are no candidates just now, beside as many again as there
 # are candidates: an instance that is ejected for a minute keeps its place.

@@ -76,11 +76,12 @@ class Plan(Generic[T]):
 
     def draw(self, chance: float) -> Sequence[T]:
         """The candidates of one request; `chance` is drawn from [0, 1)."""
-        groups = self.groups
-        if len(groups) < 2:
-            return groups[0][1] if groups else ()
+        return self.groups[self.place(chance)][1] if self.groups else ()
+
+    def place(self, chance: float) -> int:
+        """The place in `groups` of one request's group."""
         # The last edge may be a rounding below 1.
-        return groups[min(bisect(self._edges, chance), len(groups) - 1)][1]
+        return min(bisect(self._edges, chance), len(self.groups) - 1)
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{part:.0%} to {len(ones)}" for part, ones in self.groups)

@@ -1,8 +1,8 @@
 """Outlier ejection: leave out, for a while, an instance that fails where its peers do not.
 
 A breaker answers "is this destination down?", this answers "which of its instances to avoid".
-Never more than half are left out: if most of them fail it is not the instances, and the rest
-would drown in the traffic of all (Envoy `max_ejection_percent`, and its panic threshold).
+Never more than `max_ejected` (half) are left out: if most of them fail it is not the instances,
+and the rest would drown in the traffic of all (Envoy's `max_ejection_percent`).
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,21 @@ class OutlierConfig:
     eject_for: float = 30.0  # seconds; doubled by each further ejection
     eject_for_max: float = 300.0  # seconds
     forgive_after: float = 300.0  # seconds without ejection, and the doubling starts over
+    max_ejected: float = 0.5  # of the instances, rounded down
     max_keys: int = 1024  # instances with a history; beyond it the oldest history is forgotten
 
     def __post_init__(self) -> None:
         if self.consecutive_failures < 1 or self.max_keys < 1:
             raise Misconfigured("consecutive_failures and max_keys are 1 or more")
+        if not 0 <= self.max_ejected <= 1:
+            raise Misconfigured(f"max_ejected is in [0, 1], not {self.max_ejected}")
         if not 0 < self.eject_for <= self.eject_for_max:
             raise Misconfigured("eject_for is above 0 and at most eject_for_max")
 
 
 @dataclass(frozen=True, slots=True)
 class Ejected:
-    """An instance is left out until then. It may be asked all the same where half are left out."""
+    """An instance is left out until then. It may be asked all the same where too many would be."""
 
     key: str
     failures: int
@@ -89,15 +92,16 @@ class Outliers:
         return Ejected(key, history.failures, history.until, now)
 
     def usable(self, keys: Sequence[str], now: float) -> Sequence[str]:
-        """Those of `keys` to ask, in their order: at least half of them, rounded up.
+        """Those of `keys` to ask, in their order: all but `max_ejected` of them.
 
-        If more than half are out, those whose time ends first are asked all the same.
+        If more than that are out, those whose time ends first are asked all the same.
         """
         if now >= self._last_end:
             return keys
         out = [(until, key) for key in keys if (until := self._until(key)) > now]
         out.sort()
-        left_out = {key for _, key in out[len(out) - min(len(out), len(keys) // 2) :]}
+        ceiling = int(len(keys) * self._config.max_ejected)
+        left_out = {key for _, key in out[len(out) - min(len(out), ceiling) :]}
         return [key for key in keys if key not in left_out] if left_out else keys
 
     def forget(self, key: str) -> None:

@@ -72,7 +72,8 @@ async def _serve(spec: Spec) -> int:
             for name, auth in spec.gateway.auth.items()
         }
         name = os.environ.get("SEAWALL_INSTANCE_ID", "gateway")
-        config = sampled(gateway_config(spec.gateway, name), os.environ)
+        zone = os.environ.get("SEAWALL_ZONE", "")
+        config = sampled(gateway_config(spec.gateway, name, zone), os.environ)
         ledger = limits_ledger(config, spec)
         if ledger is not None:
             stack.push_async_callback(ledger.aclose)

@@ -1,11 +1,16 @@
 """The gateway's part of the project's spec, in the gateway's own words. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts
+from seawall.gateway.balance import HealthCheck, Sticky
+from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts, Upstreams
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
+from seawall.resilience.balancing import Balancing
 from seawall.resilience.sharing import WhenAway
+from seawall.resilience.slow_start import SlowStart
 from seawall.spec.gateway import (
     GatewaySpec,
     HeaderEditsSpec,
@@ -13,11 +18,18 @@ from seawall.spec.gateway import (
     RedirectSpec,
     RouteSpec,
 )
+from seawall.spec.part import Part
+from seawall.spec.upstreams import UpstreamsSpec
 from seawall.topology import Constraint
 
 
-def gateway_config(spec: GatewaySpec, name: str = "gateway") -> GatewayConfig:
-    """What the spec says, in the gateway's own words. Raises `Misconfigured`."""
+def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> GatewayConfig:
+    """What the spec says, in the gateway's own words. Raises `Misconfigured`.
+
+    `zone` is where this process runs, if the spec does not say it.
+    """
+    tables = dict(spec.upstreams)
+    base = upstreams(tables.pop("*", UpstreamsSpec()), Upstreams())
     return GatewayConfig(
         routes=tuple(_route(route) for route in spec.routes),
         plans={
@@ -28,6 +40,9 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway") -> GatewayConfig:
         name=name,
         trusted_proxies=tuple(spec.trusted_proxies),
         edge=replace(Edge(), max_body=spec.max_body),
+        upstreams=base,
+        services={service: upstreams(table, base) for service, table in tables.items()},
+        zone=spec.zone or zone,
         drain=spec.drain,
         access_log="-",
     )
@@ -89,3 +104,31 @@ def _limit(spec: LimitSpec) -> Limit:
         shared=spec.shared,
         when_away=WhenAway(spec.when_away),
     )
+
+
+# What a key means that is neither a plain value nor a table over one that is there already.
+_MADE: Mapping[str, Any] = {
+    "balancing": Balancing,
+    "expect": tuple,
+    "health": HealthCheck(),
+    "slow_start": SlowStart(),
+    "sticky": Sticky(),
+}
+
+
+def upstreams(spec: UpstreamsSpec, base: Upstreams) -> Upstreams:
+    """What a table says over `base`. Spec and configuration name the same things the same, so a
+    new key needs a field in each, and nothing here. Raises `Misconfigured`."""
+    return _over(base, spec)
+
+
+def _over(base: Any, part: Part) -> Any:
+    """`base` with what `part` names, and nothing else, replaced."""
+    given: dict[str, Any] = {}
+    for name in part.model_fields_set:
+        value, current, made = getattr(part, name), getattr(base, name), _MADE.get(name)
+        if isinstance(value, Part):
+            given[name] = _over(made if current is None else current, value)
+        else:
+            given[name] = made(value) if callable(made) and value is not None else value
+    return replace(base, **given)

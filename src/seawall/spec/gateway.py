@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seawall.spec.part import Part
+from seawall.spec.upstreams import UpstreamsSpec
 from seawall.topology import Constraint
 
 
@@ -152,6 +153,8 @@ class GatewaySpec(Part):
     default_plan: str = ""  # of those whose credential names none that is known
     # Where gateways divide the limits that they share; the sessions' server if None.
     limits_url: str | None = None
+    upstreams: dict[str, UpstreamsSpec] = {}  # by service; "*" = what the others begin from
+    zone: str = ""  # where the gateway runs; SEAWALL_ZONE if empty
     trusted_proxies: list[str] = []  # addresses or networks whose X-Forwarded-* are believed
     max_body: int = Field(default=16 * 1024 * 1024, ge=0)  # bytes; above it 413
     drain: float = Field(default=10.0, ge=0, le=3600)  # seconds

@@ -87,6 +87,8 @@ class Spec(Part):
             service_name(name)
             for need in service.needs:
                 known(need, self.services, f"services.{name}.needs")
+        for name in self.gateway.upstreams.keys() - {"*"}:
+            known(name, self.services, "gateway.upstreams")
         for number, route in enumerate(self.gateway.routes):
             where = f"gateway.routes[{number}]"
             if route.service is not None:
