@@ -129,6 +129,11 @@ class Cluster:
             endpoint = usable[0] if len(usable) == 1 else self._balancer.pick(usable, load, avoid)
         else:
             endpoint = self.picker.pick(avoid, key)
+        if avoid and endpoint in avoid:
+            # All candidates failed; those of another zone, or who are not well, may not.
+            another = self._pick_another(endpoint, now, avoid)
+            if another is not None:
+                return another
         if endpoint.in_flight < endpoint.limit:
             permit = endpoint.breaker.admit(now)
             if permit is not None:

@@ -120,20 +120,9 @@ class Picker:
         if len(groups) > 1:
             # A key's group is the key's own, or it would be at home in every group.
             place = self._plan.place(_chance(key) if key else self._random())
-            if avoid:
-                place = self._elsewhere(place, avoid)
         candidates = groups[place][1]
         measure = busy if self._kind is Balancing.CONSISTENT_HASH else load
         return self._balancer(place).pick(candidates, measure, avoid, key)
-
-    def _elsewhere(self, place: int, avoid: Sequence[Endpoint]) -> int:
-        """That place, or if all who are there are to be avoided another one."""
-        groups = self._plan.groups
-        places: list[int] = [place, *range(len(groups))]
-        for other in places:
-            if any(one not in avoid for one in groups[other][1]):
-                return other
-        return place
 
     def _balancer(self, place: int) -> Balancer[Endpoint]:
         kind = self._kind

@@ -204,7 +204,7 @@ def sticking() -> Shop:
 def test_a_cookie_names_one_instance_whatever_else_happens() -> None:
     shop = sticking()
     token = shop.endpoint(2).token
-    assert "2" != token
+    assert token != "2"
     assert "192.0.2.1" not in token
     assert shop.asked(50, key=token) == {"shop-2": 50}
     shop.show(instance(4), *EVEN)

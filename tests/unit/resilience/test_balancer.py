@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import NoInstance
-from seawall.resilience.balancer import LeastRequest
+from seawall.resilience.balancer import LeastRequest, WeightedLeastRequest
 
 
 def idle(_: object) -> float:
@@ -76,3 +76,23 @@ def test_avoids_whom_it_can(candidates: list[int], avoid: set[int], seed: int) -
     picked = LeastRequest(Random(seed)).pick(candidates, float, avoid)
     assert picked in candidates
     assert picked not in avoid or avoid.issuperset(candidates)
+
+
+@given(weights=st.lists(st.integers(1, 20), min_size=2, max_size=5))
+def test_idle_instances_are_drawn_as_their_weights_say(weights: list[int]) -> None:
+    one = WeightedLeastRequest[int](Random(1), lambda i: weights[i])
+    ids = range(len(weights))
+    times = 3000
+    picked = Counter(one.pick(ids, lambda i: 1 / weights[i]) for _ in range(times))
+    for index, weight in enumerate(weights):
+        assert picked[index] / times == pytest.approx(weight / sum(weights), abs=0.05)
+
+
+def test_of_two_the_one_with_less_to_do_for_its_weight_is_asked() -> None:
+    weights, under_way = [3.0, 1.0], [3, 2]
+    one = WeightedLeastRequest[int](Random(1), weights.__getitem__)
+    picked = Counter(
+        one.pick([0, 1], lambda i: (under_way[i] + 1) / weights[i]) for _ in range(1000)
+    )
+    # 1 only where it is drawn twice, a sixteenth of the time.
+    assert 30 < picked[1] < 100

@@ -136,3 +136,17 @@ def test_at_least_half_stay_usable_whatever_fails(
         usable = outliers.usable(keys, now)
         assert len(keys) - len(usable) <= len(keys) // 2
         assert list(usable) == [one for one in keys if one in usable]
+
+
+@given(count=st.integers(0, 12), share=st.floats(0, 1))
+def test_the_ceiling_holds_whoever_fails(count: int, share: float) -> None:
+    outliers = Outliers(OutlierConfig(consecutive_failures=1, max_ejected=share))
+    keys = [str(number) for number in range(count)]
+    for key in keys:
+        outliers.failed(key, 0.0)
+    assert count - len(outliers.usable(keys, 1.0)) == int(count * share)
+
+
+def test_a_ceiling_is_a_share() -> None:
+    with pytest.raises(Misconfigured):
+        OutlierConfig(max_ejected=1.1)

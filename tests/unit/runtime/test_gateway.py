@@ -2,7 +2,9 @@ import asyncio
 import hashlib
 import json
 from contextlib import AsyncExitStack
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -10,7 +12,8 @@ from pydantic import ValidationError
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, Unavailable
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.balance import HealthCheck, Sticky
+from seawall.gateway.config import GatewayConfig, Route, Upstreams
 from seawall.gateway.ledger import MemoryLedger
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.identity.api_keys import ApiKeys
@@ -18,11 +21,17 @@ from seawall.identity.remote_keys import RemoteKeys
 from seawall.identity.signing import SigningKey, jwks
 from seawall.registry.memory import MemoryRegistry
 from seawall.registry.watcher import Watcher
+from seawall.resilience.balancing import Balancing
+from seawall.resilience.breaker import BreakerConfig
+from seawall.resilience.locality import LocalityConfig
+from seawall.resilience.outlier import OutlierConfig
+from seawall.resilience.slow_start import SlowStart
 from seawall.runtime.gateway import _fetcher, _provider, admin_place, keys_read, limits_ledger
 from seawall.runtime.gateway_config import gateway_config
 from seawall.spec.gateway import AuthSpec, GatewaySpec, RouteSpec
 from seawall.spec.load import load_spec
 from seawall.spec.project import Spec
+from seawall.spec.upstreams import UpstreamsSpec
 from seawall.topology import Address
 
 DECLARED = """
@@ -213,3 +222,72 @@ def test_the_admin_listener_has_a_place() -> None:
     assert admin_place("[::1]:9901") == Address("::1", 9901)
     with pytest.raises(Misconfigured, match="no path"):
         admin_place("9901")
+
+
+BALANCED = """
+[gateway]
+zone = "a"
+[gateway.upstreams."*"]
+attempts = 2
+outliers = { eject_for = 20 }
+health = { path = "/live", expect = [200, 204] }
+[gateway.upstreams.orders]
+balancing = "consistent-hash"
+hash_on = "header:x-user"
+breaker = { open_for = 1 }
+health = { interval = 9 }
+locality = { panic = 0.2 }
+[gateway.upstreams.users]
+balancing = "weighted"
+sticky = { ttl = 60 }
+slow_start = { window = 5 }
+[services.orders]
+command = ["sleep", "1"]
+[services.users]
+command = ["sleep", "1"]
+zone = "b"
+"""
+
+
+def test_upstreams_begin_from_those_of_all(tmp_path: Path) -> None:
+    (tmp_path / "seawall.toml").write_text(BALANCED)
+    config = gateway_config(load_spec(tmp_path).gateway, zone="ignored")
+    default, plain = Upstreams(), config.upstreams_of("mail")
+    assert config.zone == "a"
+    assert (plain.attempts, plain.outliers.eject_for) == (2, 20)
+    assert plain.outliers.consecutive_failures == default.outliers.consecutive_failures
+    assert plain.health == HealthCheck(path="/live", expect=(200, 204))
+    orders = config.upstreams_of("orders")
+    assert (orders.balancing, orders.hash_on) == (Balancing.CONSISTENT_HASH, "header:x-user")
+    assert orders.attempts == 2
+    assert orders.breaker == replace(default.breaker, open_for=1)
+    assert orders.health == HealthCheck(path="/live", expect=(200, 204), interval=9)
+    assert orders.locality == LocalityConfig(panic=0.2)
+    users = config.upstreams_of("users")
+    assert (users.balancing, users.sticky) == (Balancing.WEIGHTED, Sticky(ttl=60))
+    assert users.slow_start == SlowStart(window=5)
+    assert gateway_config(GatewaySpec(), zone="c").zone == "c"
+    assert gateway_config(GatewaySpec()).upstreams == default
+
+
+def test_every_key_of_upstreams_is_a_field() -> None:
+    """The mapping goes by name."""
+    nested = {
+        "breaker": BreakerConfig,
+        "instance_breaker": BreakerConfig,
+        "outliers": OutlierConfig,
+        "sticky": Sticky,
+        "slow_start": SlowStart,
+        "locality": LocalityConfig,
+        "health": HealthCheck,
+    }
+    assert UpstreamsSpec.model_fields.keys() == {field.name for field in fields(Upstreams)}
+    for name, kind in nested.items():
+        (spec, _) = get_args(UpstreamsSpec.model_fields[name].annotation)
+        assert spec.model_fields.keys() <= {field.name for field in fields(kind)}
+
+
+def test_upstreams_of_nobody_are_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "seawall.toml").write_text("[gateway.upstreams.order]\n" + BALANCED)
+    with pytest.raises(Misconfigured, match="did you mean 'orders'"):
+        load_spec(tmp_path)
