@@ -26,6 +26,8 @@ MAX_CHECKS = 64
 # must not ask together for ever.
 _JITTER = (0.9, 1.1)
 
+_UNHEARD = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+
 
 class Checker:
     """Checks the instances of those services that want it while `run` is under way."""
@@ -80,7 +82,7 @@ class Checker:
                 status = await _status(address.host, check.port or address.port, endpoint, check)
         except TimeoutError:
             return f"no answer within {check.timeout:g} s"
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as exc:
+        except (*_UNHEARD, UnicodeError) as exc:  # a host name may be none
             return f"{type(exc).__name__}: {exc}"
         return "" if status in check.expect else f"status {status}"
 

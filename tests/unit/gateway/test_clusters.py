@@ -347,6 +347,15 @@ def test_a_retry_leaves_a_zone_whose_instances_all_failed() -> None:
         assert shop.ask(0.0, "", shop.endpoint(1)).log_name in ("shop-3", "shop-4")
 
 
+def test_a_retry_asks_even_who_is_left_out_before_the_same_again() -> None:
+    shop = Shop(Upstreams())
+    shop.show(*EVEN[:2])
+    shop.fail(2, times=3)
+    assert set(shop.asked()) == {"shop-1"}
+    assert shop.ask(0.0, "", shop.endpoint(1)).log_name == "shop-2"
+    assert shop.ask(0.0, "", *shop.cluster.endpoints).log_name == "shop-1"
+
+
 def test_the_next_priority_takes_what_the_first_cannot() -> None:
     shop = Shop(NEAR)
     first = [instance(number) for number in range(1, 5)]
