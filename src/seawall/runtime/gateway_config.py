@@ -119,7 +119,8 @@ _MADE: Mapping[str, Any] = {
 def upstreams(spec: UpstreamsSpec, base: Upstreams) -> Upstreams:
     """What a table says over `base`. Spec and configuration name the same things the same, so a
     new key needs a field in each, and nothing here. Raises `Misconfigured`."""
-    return _over(base, spec)
+    told: Upstreams = _over(base, spec)
+    return told
 
 
 def _over(base: Any, part: Part) -> Any:
