@@ -298,7 +298,7 @@ class Clusters:
             self._starting[endpoint.key] = config.slow_start
 
     def _weigh(self, endpoint: Endpoint, now: float) -> None:
-        whole = endpoint.instance.weight
+        whole = float(endpoint.instance.weight)
         start = self._starting.get(endpoint.key)
         if start is None:
             endpoint.weight = whole
