@@ -6,16 +6,15 @@ is balanced like any other.
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from seawall.gateway.balance import Sticky, checked_hash_on
+from seawall.gateway.choice import COOKIE, HEADER, QUERY, said
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
 
 Key = Callable[["Exchange"], str]
-
-_COOKIE: Final = b"cookie"
 
 
 def key_of(hash_on: str) -> Key:
@@ -23,11 +22,11 @@ def key_of(hash_on: str) -> Key:
     kind, name = checked_hash_on(hash_on)
     match kind:
         case "header":
-            return HeaderKey(name)
+            return Said(HEADER, name)
         case "cookie":
-            return CookieKey(name)
+            return Said(COOKIE, name)
         case "query":
-            return QueryKey(name)
+            return Said(QUERY, name)
         case "address":
             return by_address
         case "identity":
@@ -49,49 +48,18 @@ def by_path(exchange: "Exchange") -> str:
     return exchange.head.path.decode("latin-1")
 
 
-class HeaderKey:
-    """The first field of a name."""
+class Said:
+    """The first of what a request says under a name."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_kind", "_name")
 
-    def __init__(self, name: str) -> None:
-        self._name: bytes = name.lower().encode()
+    def __init__(self, kind: int, name: str) -> None:
+        self._kind: int = kind
+        self._name: bytes = name.encode()
 
     def __call__(self, exchange: "Exchange") -> str:
-        values = exchange.head.values(self._name)
+        values = said(exchange.head, self._kind, self._name)
         return values[0].decode("latin-1") if values else ""
-
-
-class QueryKey:
-    """The first parameter of a name, as it is written: two spellings are two keys."""
-
-    __slots__ = ("_start",)
-
-    def __init__(self, name: str) -> None:
-        self._start: bytes = name.encode() + b"="
-
-    def __call__(self, exchange: "Exchange") -> str:
-        for part in exchange.head.query[1:].split(b"&"):
-            if part.startswith(self._start):
-                return part[len(self._start) :].decode("latin-1")
-        return ""
-
-
-class CookieKey:
-    """The first cookie of a name."""
-
-    __slots__ = ("_start",)
-
-    def __init__(self, name: str) -> None:
-        self._start: bytes = name.encode() + b"="
-
-    def __call__(self, exchange: "Exchange") -> str:
-        for line in exchange.head.values(_COOKIE):
-            for pair in line.split(b";"):
-                pair = pair.strip(b" \t")
-                if pair.startswith(self._start):
-                    return pair[len(self._start) :].decode("latin-1")
-        return ""
 
 
 class Stickiness:
@@ -100,7 +68,7 @@ class Stickiness:
     __slots__ = ("_head", "_key", "_secret", "_service", "_tail")
 
     def __init__(self, config: Sticky, service: str) -> None:
-        self._key: CookieKey = CookieKey(config.cookie)
+        self._key: Said = Said(COOKIE, config.cookie)
         self._service: str = service
         # A key of BLAKE2b has 64 bytes at most.
         self._secret: bytes = blake2b(config.secret.encode()).digest()

@@ -63,7 +63,7 @@ class Endpoint:
         self.log_name: str = instance.instance_id
         self.breaker: Breaker = Breaker(config.instance_breaker, self.key)
         self.idle_timeout: float = config.idle_timeout
-        self.weight: float = float(instance.weight)  # what it counts now: less while it starts slowly
+        self.weight: float = float(instance.weight)  # now: less at a slow start
         self.since: float = ALWAYS  # when it began to take requests
         self.health: RiseFall | None = None  # the verdict of active checks, if there are any
         self.check_at: float = ALWAYS  # when the next check is due
