@@ -87,8 +87,6 @@ class Spec(Part):
             service_name(name)
             for need in service.needs:
                 known(need, self.services, f"services.{name}.needs")
-        for name in self.gateway.upstreams.keys() - {"*"}:
-            known(name, self.services, "gateway.upstreams")
         for number, route in enumerate(self.gateway.routes):
             where = f"gateway.routes[{number}]"
             if route.service is not None:
@@ -101,4 +99,10 @@ class Spec(Part):
                     known(key.plan, self.gateway.plans, f"gateway.auth.{name}.keys.{key.subject}")
         if any(route.plans for route in self.gateway.routes):
             known(self.gateway.default_plan, self.gateway.plans, "gateway.default_plan")
+        return self
+
+    @model_validator(mode="after")
+    def _upstreams_known(self) -> "Spec":
+        for name in self.gateway.upstreams.keys() - {"*"}:
+            known(name, self.services, "gateway.upstreams")
         return self
