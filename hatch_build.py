@@ -32,8 +32,9 @@ COMPILED = (
     *(
         f"resilience/{name}"
         for name in (
-            *("balancer", "breaker", "budget", "consistent_hash", "deadline", "limiter"),
-            *("outlier", "peak_ewma", "rate_fields", "rise_fall", "sharing", "sliding", "window"),
+            *("adaptive", "balancer", "breaker", "budget", "consistent_hash", "deadline", "hedge"),
+            *("limiter", "outlier", "peak_ewma", "quantile", "rate_fields", "rise_fall"),
+            *("sampling", "sharing", "shed", "sliding", "window"),
         )
     ),
     *(

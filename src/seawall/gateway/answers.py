@@ -21,6 +21,7 @@ class Flag(StrEnum):
     UPSTREAM_TIMEOUT = "UT"  # no answer within the time
     UPSTREAM_PROTOCOL = "UPE"  # what an instance sent is not HTTP
     RETRIES_EXHAUSTED = "URX"  # tried again, and failed each time
+    SHED = "OM"  # the service has enough to do, and others are more important
     RATE_LIMITED = "RL"
     UNAUTHORIZED = "UAEX"  # authentication or authorization said no
     CLIENT_CLOSED = "DC"  # the client went away first

@@ -6,6 +6,9 @@ exchange, which decides what to do next. Several attempts of one exchange may be
 
 from typing import TYPE_CHECKING, Final
 
+from seawall.gateway import forwarding
+from seawall.gateway.timers import NEVER
+from seawall.gateway.tunnel import Tunnel, switched
 from seawall.gateway.upstream import Endpoint, Upstream
 from seawall.resilience.breaker import Permit
 from seawall.wire.http1 import ResponseHead
@@ -13,7 +16,6 @@ from seawall.wire.http1 import ResponseHead
 if TYPE_CHECKING:
     from seawall.gateway.clusters import Cluster
     from seawall.gateway.exchange import Exchange
-    from seawall.gateway.tunnel import Tunnel
 
 # What an attempt says about its instance, and an exchange about its service. Connections that
 # fail are the instance's fault; the service is judged by its answers and by their absence, or
@@ -26,7 +28,9 @@ NEITHER: Final = 2
 class Attempt:
     """A place at an endpoint and its breaker's permit, and the connection once there is one."""
 
-    __slots__ = ("_cluster", "_permit", "began", "endpoint", "exchange", "over", "upstream")
+    __slots__ = (
+        "_cluster", "_permit", "began", "due", "endpoint", "exchange", "over", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -41,10 +45,49 @@ class Attempt:
         self.upstream: Upstream | None = None
         self.began: float = now
         self.over: bool = False
+        self.due: float = NEVER  # when its own time is up, if the route gives it one
         self._cluster: Cluster = cluster
         self._permit: Permit = permit
         endpoint.in_flight += 1
         endpoint.requests += 1
+
+    # the exchange's side
+
+    def begin(self, now: float) -> None:
+        """Send the request on a connection that is open, or open one."""
+        exchange, endpoint = self.exchange, self.endpoint
+        plan = exchange.planned()
+        if plan.tries_are_timed:
+            self.due = now + plan.per_try_timeout
+            exchange.rearm()
+        exchange.instance = endpoint.log_name
+        # After a failure only a new connection says anything: those kept may all be dead.
+        upstream = endpoint.take() if endpoint not in exchange.tried else None
+        if upstream is None:
+            endpoint.dial(self, plan.connect_timeout)
+        else:
+            self._send(upstream, now)
+
+    def _send(self, upstream: Upstream, now: float) -> None:
+        exchange, head = self.exchange, self.exchange.head
+        self.upstream = upstream
+        until = self.due if self.due < exchange.deadline else exchange.deadline
+        data = forwarding.request_bytes(exchange, until, now)
+        if exchange.held is not None:
+            data += exchange.held_body()
+        upstream.send(self, head.method, data)
+        if exchange.body_done:
+            self.sent(now)
+        elif head.expects_continue:
+            head.expects_continue = False
+            exchange.down.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def sent(self, now: float) -> None:
+        """The whole request is on its way."""
+        plan = self.exchange.planned()
+        if plan.tries_are_timed:
+            self.due = min(self.due, now + plan.first_byte_timeout)
+            self.exchange.rearm()
 
     # the connection's side
 
@@ -52,7 +95,7 @@ class Attempt:
         """A connection that was dialled is here. False if it is not wanted any more."""
         if self.over:
             return False
-        self.exchange.connected(self, upstream)
+        self._send(upstream, self.exchange.proxy.now())
         return True
 
     def not_connected(self, reason: str) -> None:
@@ -74,11 +117,14 @@ class Attempt:
 
     def may_switch(self, head: ResponseHead) -> bool:
         """Whether the instance may change to the protocol that it names."""
-        return self.exchange.may_switch(head)
+        wanted = forwarding.wanted_upgrade(self.exchange)
+        return bool(wanted) and head.upgrade == wanted
 
-    def switched(self, head: ResponseHead, rest: bytes) -> "Tunnel":
+    def switched(self, head: ResponseHead, rest: bytes) -> Tunnel:
         """The instance speaks another protocol from here on."""
-        return self.exchange.switched(self, head, rest)
+        upstream = self.upstream
+        assert upstream is not None
+        return switched(self.exchange, upstream, head, rest)
 
     def lost(self, served: bool) -> None:
         """The connection broke before the answer was whole; `served`: it was not a new one."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from seawall.errors import NoInstance
 from seawall.facts import Observer
+from seawall.gateway.admission import Admission
+from seawall.gateway.attempt import GOOD, NEITHER
 from seawall.gateway.config import GatewayConfig, Upstreams
 from seawall.gateway.keys import Key, Stickiness, key_of
 from seawall.gateway.picker import Picker, load
@@ -53,8 +55,8 @@ class Cluster:
     """The instances of one service in the versions that a route allows."""
 
     __slots__ = (
-        "_balancer", "_observer", "_outliers", "_usable", "attempts", "breaker", "budget",
-        "config", "constraint", "ejected", "ejections", "endpoints", "in_flight", "key",
+        "_balancer", "_observer", "_outliers", "_usable", "admission", "attempts", "breaker",
+        "budget", "config", "constraint", "ejected", "ejections", "endpoints", "in_flight", "key",
         "max_requests", "picker", "service", "sticky", "watches", "why_empty",
     )  # fmt: skip
 
@@ -73,6 +75,8 @@ class Cluster:
         self.breaker: Breaker = Breaker(config.breaker, service)
         self.budget: RetryBudget = RetryBudget(config.retry_ratio, config.retry_floor)
         self.attempts: int = config.attempts
+        adaptive = config.adaptive
+        self.admission: Admission | None = None if adaptive is None else Admission(adaptive, rng)
         self.max_requests: int = config.max_requests
         self.in_flight: int = 0
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -117,6 +121,30 @@ class Cluster:
     def weigh(self) -> None:
         """Weights may have changed."""
         self.picker.weigh(self._usable)
+
+    def enter(self, now: float) -> Permit | None:
+        """Take a place for a request, tries and all; give it back with `leave`."""
+        if self.in_flight >= self.max_requests:
+            return None
+        permit = self.breaker.admit(now)
+        if permit is None:
+            return None
+        if permit.moved is not None:
+            self._observer(permit.moved)
+        self.in_flight += 1
+        self.budget.deposit(now)
+        return permit
+
+    def leave(self, permit: Permit, verdict: int, at: float) -> None:
+        """The request is over; a good answer's head came `at`."""
+        self.in_flight -= 1
+        breaker = self.breaker
+        if verdict == NEITHER:
+            breaker.cancelled(permit, at)
+            return
+        moved = breaker.succeeded(permit, at) if verdict == GOOD else breaker.failed(permit, at)
+        if moved is not None:
+            self._observer(moved)
 
     def pick(
         self, now: float, avoid: Sequence[Endpoint], key: str = ""
@@ -191,12 +219,6 @@ class Cluster:
             self.ejections += 1
             self.settle(now)
             self._observer(ejected)
-
-    def settled(self, permit: Permit, good: bool, now: float) -> None:
-        """The whole exchange, retries included, ended; `permit` is the service's own breaker's."""
-        moved = self.breaker.succeeded(permit, now) if good else self.breaker.failed(permit, now)
-        if moved is not None:
-            self._observer(moved)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.service} {self.constraint} {len(self.endpoints)} endpoints>"

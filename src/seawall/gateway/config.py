@@ -6,13 +6,18 @@ from ipaddress import ip_network
 
 from seawall.errors import Misconfigured
 from seawall.gateway.actions import NO_EDITS, Edits, Redirect, RegexRewrite, Respond
+from seawall.gateway.admission import Adaptive
 from seawall.gateway.balance import HealthCheck, Sticky, checked_hash_on
+from seawall.gateway.fallback import Fallback
 from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
+from seawall.gateway.retrying import Retry
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.breaker import BreakerConfig
+from seawall.resilience.hedge import HedgeConfig
 from seawall.resilience.locality import LocalityConfig
 from seawall.resilience.outlier import OutlierConfig
+from seawall.resilience.shed import Importance
 from seawall.resilience.slow_start import SlowStart
 from seawall.topology import ANY, Constraint
 from seawall.wire.headers import request_kind, response_kind
@@ -24,9 +29,16 @@ class Timeouts:
     """Seconds; 0 = no such limit."""
 
     connect: float = 1.0  # to one instance; then another is tried
-    first_byte: float = 0.0  # from the request's last byte to the answer's first
+    first_byte: float = 0.0  # of a try: from the request's last byte to the answer's first
+    per_try: float = 0.0  # of a try: from its begin, connecting included, to the answer's head
+    idle: float = 0.0  # without a byte of an answer that has begun
     total: float = 15.0  # from the request's head to the answer's last byte, except of streams
     stream_idle: float = 300.0  # without a byte in a stream: server-sent events, upgrades
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "first_byte", "per_try", "idle", "total", "stream_idle"):
+            if getattr(self, name) < 0:
+                raise Misconfigured(f"{name} is 0 seconds or more, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +88,11 @@ class Route:
     limits: tuple[Limit, ...] = ()  # all must allow
     plans: bool = False  # so must those of the caller's plan
     max_body: int | None = None  # bytes; the gateway's own if None
+    retry: Retry | None = None  # `Retry` with the service's `attempts` if None
+    hedge: HedgeConfig | None = None  # none if None
+    fallback: Fallback | None = None
+    importance: Importance = Importance.NORMAL  # where the service has an `adaptive` limit
+    max_requests: int | None = None  # under way on this route; above it 503
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
     name: str = ""  # in logs and metrics; the path if empty
 
@@ -90,6 +107,8 @@ class Route:
             raise Misconfigured(f"host {self.host!r}: only a leading *. is a wildcard")
         if self.scopes and not self.auth:
             raise Misconfigured(f"{self.label}: scopes need auth")
+        if self.max_requests is not None and self.max_requests < 1:
+            raise Misconfigured(f"{self.label}: max_requests is 1 or more")
         distinct(self.limits, self.label)
 
     @property
@@ -178,6 +197,7 @@ class Upstreams:
     slow_start: SlowStart | None = None
     locality: LocalityConfig = _LOCALITY
     health: HealthCheck | None = None  # active checks; none without it
+    adaptive: Adaptive | None = None  # a limit that finds itself, below `max_requests`
 
     def __post_init__(self) -> None:
         hashes = self.balancing is Balancing.CONSISTENT_HASH

@@ -10,6 +10,7 @@ from typing import Final
 
 from seawall.gateway.answers import Answer, Flag, bad_request, render
 from seawall.gateway.exchange import Exchange
+from seawall.gateway.expiry import expired
 from seawall.gateway.forwarding import forwarded, refused_line
 from seawall.gateway.proxy import Proxy
 from seawall.gateway.timers import NEVER, Timed
@@ -420,15 +421,15 @@ class Downstream(Timed):
                 self._refuse(BadMessage(408, "the request's head did not come in time"))
             else:
                 self.abort()
-        elif now >= exchange.deadline:
-            exchange.expired(now)
+        elif now >= exchange.due:
+            expired(exchange, now)
         elif now >= self._write_by and self._is_stuck():
             exchange.client_gone(Flag.CLIENT_TIMEOUT)
             self.abort()
         elif now >= self._body_by and self._is_trickling():
             exchange.give_up(bad_request(408, "the request's body comes too slowly"))
         if self.exchange is not None:
-            self.arm(self.exchange.deadline)
+            self.arm(self.exchange.due)
 
     def _is_stuck(self) -> bool:
         """Whether the client took nothing since we looked last."""

@@ -2,19 +2,22 @@
 
 An exchange is driven by two connections. The client's tells it of the request's body and of the
 client's fate; the instance's tells it of the answer. It decides: route, filters, instance, again
-or not, and it ends exactly once, in `_end`, whatever happened: what it took on the way (a place
-in a cluster, a breaker's permit, and by its attempts an endpoint) is given back there and by
-`Attempt.leave`, nowhere else.
+or not, and it ends exactly once, in `end`, whatever happened: what it took on the way (a place
+in a cluster and a gate, a breaker's permit, a timer, and by its attempts an endpoint) is given
+back there and by `Attempt.leave`, nowhere else.
 """
 
-from dataclasses import replace
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import answers, forwarding, spans
+from seawall.gateway import again, answers, fallback, forwarding, hedging, spans
+from seawall.gateway.admission import IMPORTANCES, Gate
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.attempt import BAD, GOOD, NEITHER, Attempt
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.proxy import Plan, Proxy
+from seawall.gateway.retrying import CONNECT, IDEMPOTENCY_KEY, RESET
 from seawall.gateway.timers import NEVER
 from seawall.gateway.tunnel import Tunnel
 from seawall.gateway.upstream import Endpoint, Upstream
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 # Of a request's body, what is kept so that it can be sent again. What is longer is sent once.
 REPLAY: Final = 64 * 1024
 
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110, 9.2.2
-IDEMPOTENCY_KEY: Final = b"idempotency-key"
+# Of an exchange without hedges, which is almost every one. It is never written to.
+NONE: Final[list[Attempt]] = []
 
 # Of a client that left before it got an answer; nginx' number.
 CLIENT_CLOSED: Final = 499
@@ -40,20 +43,21 @@ class Exchange:
     """A request under way."""
 
     __slots__ = (
-        "_attempt", "_held", "_held_size", "_keep", "_proxy", "_service_permit", "_tried",
-        "body_done", "bytes_in", "bytes_out", "client", "cluster", "deadline", "down", "flag",
-        "head", "identity", "instance", "over", "path", "plan", "plan_name", "request_id",
-        "span_id", "started", "status", "stream", "subject", "told", "trace_id", "trace_tail",
-        "tries", "tunnel", "waited",
+        "_gap", "_keep", "_timer", "attempt", "body_done", "bytes_in", "bytes_out", "client",
+        "cluster", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
+        "held_size", "identity", "importance", "instance", "over", "path", "permit", "plan",
+        "plan_name", "proxy", "request_id", "rivals", "span_id", "started", "status", "stream",
+        "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel", "waited",
     )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
-        self._proxy: Proxy = proxy
+        self.proxy: Proxy = proxy
         self.down: Downstream = down
         self.head: RequestHead = head
         self.path: bytes = head.path  # as the service gets it
         self.started: float = now
-        self.deadline: float = NEVER
+        self.deadline: float = NEVER  # of the whole
+        self.due: float = NEVER  # when somebody must look again; never behind the deadline
         self.plan: Plan | None = None
         self.cluster: Cluster | None = None  # who is asked
         self.client: str = down.peer
@@ -66,29 +70,35 @@ class Exchange:
         self.span_id: str = ids[32:]
         self.trace_tail: str = "-01\r\n"
         self.request_id: str = self.trace_id
-        self._attempt: Attempt | None = None  # the one under way
-        self._service_permit: Permit | None = None
-        self._tried: list[Endpoint] = []
+        self.attempt: Attempt | None = None  # the one under way
+        self.rivals: list[Attempt] = NONE  # others beside it: hedges
+        self._timer: asyncio.TimerHandle | None = None  # for a hedge, or the wait before a retry
+        self.permit: Permit | None = None  # of the cluster
+        self.gate: Gate | None = None
+        self.importance: str = ""  # in the gate; none if no place is held there
+        self.tried: list[Endpoint] = []
         self.tries: int = 0
         self.instance: str = ""
         self.body_done: bool = True
-        self._held: list[bytes] | None = None
-        self._held_size: int = 0
+        self.held: list[bytes] | None = None
+        self.held_size: int = 0
         self._keep: bool = True
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self.status: int = 0  # of the answer; 0 = none was begun
         self.flag: Flag = Flag.NONE
         self.waited: float = 0.0  # seconds until the answer's head came
+        self._gap: float = 0.0  # seconds without a byte that an answer may have; 0 = any
         self.stream: bool = False
         self.tunnel: Tunnel | None = None
+        self.fell_back: bool = False
         self.over: bool = False
 
     # before the service
 
     def start(self) -> None:
         """Find the route, ask the filters, and send the request on its way."""
-        proxy, head, now = self._proxy, self.head, self.started
+        proxy, head, now = self.proxy, self.head, self.started
         proxy.metrics.active_requests += 1
         if head.boundary or self.down.trusted or proxy.config.trace_sample < 1:
             refusal = forwarding.cross_boundary(self, proxy)
@@ -100,6 +110,7 @@ class Exchange:
             self.refuse(Answer(status=404, flag=Flag.NO_ROUTE, detail="no route matches"))
             return
         plan = self.plan = entry.value
+        self._gap = plan.idle_timeout
         self.deadline = min(self.deadline, now + plan.total_timeout)
         for check in plan.filters:
             answer = check(self, now)
@@ -109,35 +120,49 @@ class Exchange:
         if head.body and self.down.body_length() > plan.max_body:
             self.too_large()
             return
+        if plan.gate is not None and not self._pass(plan.gate):
+            return
         cluster = self.cluster = plan.cluster
-        permit = cluster.breaker.admit(now) if cluster.in_flight < cluster.max_requests else None
+        permit = self.permit = cluster.enter(now)
         if permit is None:
             flag = Flag.UPSTREAM_OVERFLOW
             self.refuse(answers.unavailable(flag, *cluster.why_closed(now)))
             return
-        if permit.moved is not None:
-            proxy.observer(permit.moved)
-        self._service_permit = permit
-        cluster.in_flight += 1
-        cluster.budget.deposit(now)
+        self.due = self.deadline
         self.down.arm(self.deadline)
-        self._try(cluster, now)
+        self.try_once(cluster, now)
+        if plan.hedger is not None and not self.over:
+            hedging.watch(self, plan.hedger, now)
+
+    def _pass(self, gate: Gate) -> bool:
+        """Whether the gate lets the request through; otherwise it is answered."""
+        importance = gate.importance
+        if self.down.trusted:
+            said = self.head.boundary.get(headers.IMPORTANCE, b"")
+            importance = IMPORTANCES.get(said, importance)
+        refusal = gate.enter(importance)
+        if refusal is None:
+            self.gate = gate
+            self.importance = importance
+            return True
+        self.refuse(refusal)
+        return False
 
     def cluster_name(self) -> str:
         return "" if self.plan is None else self.plan.cluster.service
 
-    def _planned(self) -> Plan:
+    def planned(self) -> Plan:
         plan = self.plan
         assert plan is not None
         return plan
 
-    def _asked(self) -> Cluster:
+    def asked(self) -> Cluster:
         cluster = self.cluster
         assert cluster is not None
         return cluster
 
     def _upstream(self) -> Upstream | None:
-        attempt = self._attempt
+        attempt = self.attempt
         return None if attempt is None else attempt.upstream
 
     def identify(self, claims: Claims) -> None:
@@ -151,117 +176,118 @@ class Exchange:
         self.told += "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
 
     def too_large(self) -> None:
-        self.give_up(answers.too_large(self._planned().max_body))
+        self.give_up(answers.too_large(self.planned().max_body))
 
-    # attempts
+    # tries
 
-    def _try(self, cluster: Cluster, now: float) -> None:
+    def try_once(self, cluster: Cluster, now: float) -> None:
         self.tries += 1
         key = "" if cluster.key is None else cluster.key(self)
-        picked = cluster.pick(now, self._tried, key)
+        picked = cluster.pick(now, self.tried, key)
         if picked is None:
             flag = Flag.UPSTREAM_OVERFLOW if cluster.endpoints else Flag.NO_HEALTHY_UPSTREAM
             self.refuse(answers.unavailable(flag, *cluster.why_none(now)))
             return
         endpoint, permit = picked
-        attempt = self._attempt = Attempt(self, cluster, endpoint, permit, now)
-        self.instance = endpoint.log_name
-        # After a failure only a new connection says anything: those kept may all be dead.
-        upstream = endpoint.take() if endpoint not in self._tried else None
-        if upstream is None:
-            endpoint.dial(attempt, self._planned().connect_timeout)
-        else:
-            self._send(attempt, upstream, now)
+        self.attempt = Attempt(self, cluster, endpoint, permit, now)
+        self.attempt.begin(now)
 
-    def _send(self, attempt: Attempt, upstream: Upstream, now: float) -> None:
-        attempt.upstream = upstream
-        data = forwarding.request_bytes(self, now)
-        if self._held is not None:
-            data += b"".join(self._held)
-            if self._held_size > REPLAY:
-                self._held = None
-                self.down.resume_reading()
-        upstream.send(attempt, self.head.method, data)
-        if self.body_done:
-            self._await_first_byte(now)
-        elif self.head.expects_continue:
-            self.head.expects_continue = False
-            self.down.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    def under_way(self) -> list[Attempt]:
+        first = self.attempt
+        return self.rivals if first is None else [first, *self.rivals]
 
-    def _await_first_byte(self, now: float) -> None:
-        plan = self.plan
-        if plan is not None and plan.first_byte_timeout:
-            self.deadline = min(self.deadline, now + plan.first_byte_timeout)
-            self.down.arm(self.deadline)
-
-    def connected(self, attempt: Attempt, upstream: Upstream) -> None:
-        """A connection that was dialled is here."""
-        self._send(attempt, upstream, self._proxy.now())
+    def rearm(self) -> None:
+        """Look again when the first of the tries under way has no time left."""
+        due = self.deadline
+        for attempt in self.under_way():
+            due = min(due, attempt.due)
+        self.due = due
+        self.down.arm(due)
 
     def not_connected(self, attempt: Attempt, reason: str) -> None:
         """Dialling failed: the request was not sent, so trying elsewhere is safe."""
-        now = self._proxy.now()
-        self._leave(attempt, BAD, now)
-        cluster = self._asked()
-        elsewhere = any(other not in self._tried for other in cluster.endpoints)
-        detail = f"{cluster.service}: {reason}"
+        detail = f"{self.asked().service}: {reason}"
         answer = answers.unavailable(Flag.UPSTREAM_FAILED, detail, 1.0)
-        self._again(now, answer, safe=elsewhere)
+        again.failed(self, attempt, CONNECT, answer, BAD)
 
-    def _again(self, now: float, answer: Answer, *, safe: bool) -> None:
-        """Try once more, if that is safe and affordable; or say what went wrong."""
-        cluster = self._asked()
-        if safe and (self._held is not None or not self.bytes_in):
-            if self.tries >= cluster.attempts:
-                answer = replace(answer, flag=Flag.RETRIES_EXHAUSTED)
-            elif cluster.budget.withdraw(now):
-                self._proxy.metrics.retried(cluster.service)
-                self._try(cluster, now)
-                return
-        self.refuse(answer)
+    def may_repeat(self) -> bool:
+        """Whether the request may be processed twice."""
+        return self.planned().retrying.covers(self.head.method, self.head.has(IDEMPOTENCY_KEY))
+
+    def is_replayable(self) -> bool:
+        """Whether all that has come of the request is here to be sent again."""
+        return self.held is not None or not self.bytes_in
+
+    def call_later(self, seconds: float, callback: Callable[["Exchange"], None]) -> None:
+        """Call back with this exchange, unless it is over before. One at a time."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, callback, self)
+
+    def cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     # the request's body
 
+    def accept_body(self) -> None:
+        """Take more of it: the instance that had paused it may be gone."""
+        if not self.body_done and self.held_size <= REPLAY:
+            self.down.resume_reading()
+
     def hold(self, piece: bytes) -> None:
         """Keep a piece that came before there is a connection, or to send it again."""
-        if self._held is None:
-            self._held = []
-        self._held.append(piece)
-        self._held_size += len(piece)
+        if self.held is None:
+            self.held = []
+        self.held.append(piece)
+        self.held_size += len(piece)
         self.bytes_in += len(piece)
 
     def take_body(self, piece: bytes, ended: bool) -> None:
         """The next piece of the request's body."""
         self.body_done = ended
+        attempt = self.attempt
         upstream = self._upstream()
-        if upstream is None:
+        if attempt is None or upstream is None:
             self.hold(piece)
-            if self._held_size > REPLAY:
+            if self.held_size > REPLAY:
                 self.down.pause_reading()
             return
-        if self._held is not None or not self.bytes_in:
+        if self.held is not None or not self.bytes_in:
             self.hold(piece)
-            if self._held_size > REPLAY:
-                self._held = None
+            if self.held_size > REPLAY:
+                self.held = None
         else:
             self.bytes_in += len(piece)
         upstream.transport.write(piece)
         if ended and not self.status:
-            self._await_first_byte(self._proxy.now())
+            attempt.sent(self.proxy.now())
+
+    def held_body(self) -> bytes:
+        """What has come so far, to be sent; more than can be kept is not kept any longer."""
+        held = self.held
+        if held is None:
+            return b""
+        if self.held_size > REPLAY:
+            self.held = None
+            self.down.resume_reading()
+        return b"".join(held)
 
     # the answer
 
     def answered(self, attempt: Attempt, head: ResponseHead, piece: bytes, ended: bool) -> None:
         """The answer's head is here, and `piece` of its body."""
-        now = self._proxy.now()
-        for finish in self._planned().finishers:
+        now, plan = self.proxy.now(), self.planned()
+        if plan.weighs_answers and again.sets_aside(self, attempt, head, ended, now):
+            return
+        for finish in plan.finishers:
             finish(self, head)
         self.waited = now - self.started
         self.status = head.status
-        keep = self.head.keep_alive and self.body_done and not self._proxy.draining
+        keep = self.head.keep_alive and self.body_done and not self.proxy.draining
         if head.body < 0:
             keep = keep and self.head.version_1_1
-            self._maybe_stream(head, now)
+            if plan.stream or head.is_event_stream():
+                self.begin_stream(plan.stream_idle)
         self._keep = keep
         self.bytes_out += len(piece)
         cluster = self.cluster
@@ -270,17 +296,39 @@ class Exchange:
         self.down.transport.write(forwarding.answer_bytes(self, head, piece, keep))
         if ended:
             self._complete(now)
-        elif self.down.write_paused:
+            return
+        if self._gap or plan.tries_are_timed:
+            self.touch(now)
+            self.down.arm(self.due)
+        if self.down.write_paused:
             self.client_full()
 
-    def _maybe_stream(self, head: ResponseHead, now: float) -> None:
-        plan = self._planned()
-        if plan.stream or head.is_event_stream():
-            self.stream = True
-            self.deadline = now + plan.stream_idle
-        elif plan.first_byte_timeout:
-            self.deadline = self.started + plan.total_timeout
-        self.down.arm(self.deadline)
+    def begin_stream(self, idle: float) -> None:
+        """From here on only silence ends it; and it keeps nobody from being served."""
+        self.stream = True
+        self.deadline = NEVER
+        self._gap = idle
+        if self.gate is not None:
+            self.yield_place()
+
+    def yield_place(self) -> None:
+        """What goes on is not work of the service that others wait for."""
+        if self.gate is not None and self.importance:
+            self.gate.yield_place(self.importance)
+            self.importance = ""
+
+    def observe(self, seconds: float, dropped: bool, now: float) -> None:
+        """Tell the gate how long the service took; `dropped`: too long, or it was overloaded."""
+        if self.gate is not None and not self.fell_back:
+            self.gate.observe(seconds, dropped, now)
+
+    def discard(self, attempt: Attempt, ended: bool, now: float) -> None:
+        """An answer that nobody gets. If it is whole, its connection can carry another."""
+        upstream = attempt.upstream
+        if ended and self.body_done and upstream is not None:
+            attempt.upstream = None
+            upstream.release(now)
+        self.leave(attempt, BAD, now)
 
     def relayed(self, piece: bytes, ended: bool) -> None:
         """The next piece of the answer's body."""
@@ -288,70 +336,49 @@ class Exchange:
         if piece:
             self.down.transport.write(piece)
         if ended:
-            self._complete(self._proxy.now())
-        elif self.stream:
-            self._touch()
+            self._complete(self.proxy.now())
+        elif self._gap:
+            self.touch(self.proxy.now())
 
     def hinted(self, head: ResponseHead) -> None:
         """Early hints (103): passed on to clients that know interim answers."""
         if self.head.version_1_1:
             self.down.write(forwarding.hint_bytes(head))
 
-    def _touch(self) -> None:
-        self.deadline = self._proxy.now() + self._planned().stream_idle
+    def touch(self, now: float) -> None:
+        """A byte came: the next may take as long again."""
+        self.due = min(self.deadline, now + self._gap) if self._gap else self.deadline
 
     def _complete(self, now: float) -> None:
         """The whole answer was passed on."""
-        attempt = self._attempt
+        attempt = self.attempt
         assert attempt is not None
-        upstream = attempt.upstream
+        upstream, attempt.upstream = attempt.upstream, None
         assert upstream is not None
-        good = self.status < 500
-        self._leave(attempt, GOOD if good else BAD, now)
+        verdict = GOOD if self.status < 500 else BAD
+        self.leave(attempt, verdict, now)
         if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
             upstream.release(now)
         else:
             upstream.close()  # it still has to read a request that it answered already
-        self._end(now, GOOD if good else BAD)
+        self.end(now, verdict)
         self.down.finished(self._keep, now)
 
     # another protocol
 
-    def upgrade(self) -> bytes:
-        """The protocol that the client may change to, or nothing."""
-        plan, wanted = self.plan, self.head.upgrade
-        return wanted if plan is not None and wanted in plan.upgrades else b""
-
-    def may_switch(self, head: ResponseHead) -> bool:
-        wanted = self.upgrade()
-        return bool(wanted) and head.upgrade == wanted
-
-    def switched(self, attempt: Attempt, head: ResponseHead, rest: bytes) -> Tunnel:
-        """The instance speaks the other protocol from here on; so do we all."""
-        now = self._proxy.now()
-        upstream, plan = attempt.upstream, self._planned()
-        assert upstream is not None
-        self.waited = now - self.started
-        self.status = head.status
-        self.stream = True
-        self.bytes_out += len(rest)
-        self.down.write(forwarding.switch_bytes(self, head, rest))
-        tunnel = self.tunnel = Tunnel(self, self._proxy, upstream, plan.stream_idle)
-        self.down.begin_tunnel(tunnel)
-        return tunnel
-
     def tunnel_ended(self) -> None:
         """Both sides of the tunnel have ended, or the instance's was lost."""
-        now = self._proxy.now()
-        self._drop(now, GOOD)
-        self._end(now, GOOD)
+        now = self.proxy.now()
+        self.drop(now, GOOD)
+        self.end(now, GOOD)
         self.down.finished(False, now)
 
     def client_ended(self) -> None:
         """The client has ended its side, and may still read."""
         self._keep = False
-        self.deadline = min(self.deadline, self._proxy.now() + self._proxy.edge.half_close)
-        self.down.arm(self.deadline)
+        self.deadline = min(self.deadline, self.proxy.now() + self.proxy.edge.half_close)
+        self.due = min(self.due, self.deadline)
+        self.down.arm(self.due)
 
     # backpressure from the client
 
@@ -369,54 +396,36 @@ class Exchange:
 
     def upstream_lost(self, attempt: Attempt, served: bool) -> None:
         """The connection broke before the answer was whole."""
-        now = self._proxy.now()
+        now = self.proxy.now()
         if self.tunnel is not None:
             self.tunnel_ended()
             return
         # Servers close connections that idle; when one does so just now, it says nothing about it.
-        self._leave(attempt, NEITHER if served and not self.status else BAD, now)
+        verdict = NEITHER if served and not self.status else BAD
         if self.status:
-            self._broken(Flag.UPSTREAM_CLOSED, now, NEITHER)
+            self.leave(attempt, verdict, now)
+            self.broken(Flag.UPSTREAM_CLOSED, now, NEITHER)
             return
         detail = "the instance closed the connection before it answered"
         answer = Answer(status=502, flag=Flag.UPSTREAM_CLOSED, detail=detail)
-        idempotent = self.head.method in IDEMPOTENT or self.head.has(IDEMPOTENCY_KEY)
-        self._again(now, answer, safe=idempotent)
+        again.failed(self, attempt, RESET, answer, verdict)
 
     def upstream_misbehaved(self, attempt: Attempt, reason: str) -> None:
         """What the instance sent is not HTTP; its connection is closed already."""
-        now = self._proxy.now()
-        self._leave(attempt, BAD, now)
+        now = self.proxy.now()
+        self.leave(attempt, BAD, now)
         if self.status:
-            self._broken(Flag.UPSTREAM_PROTOCOL, now, BAD)
-        else:
+            self.broken(Flag.UPSTREAM_PROTOCOL, now, BAD)
+        elif self.attempt is None:
             detail = f"the instance's answer is not HTTP: {reason}"
             self.refuse(Answer(status=502, flag=Flag.UPSTREAM_PROTOCOL, detail=detail), BAD)
 
-    def expired(self, now: float) -> None:
-        """The deadline has passed."""
-        if self.down.half_closed:
-            self.client_gone(Flag.CLIENT_CLOSED)
-            self.down.abort()
-        elif self.status:
-            self._drop(now, NEITHER if self.stream else BAD)
-            flag = Flag.STREAM_IDLE if self.stream else Flag.UPSTREAM_TIMEOUT
-            self._broken(flag, now, GOOD if self.stream else BAD)
-        elif not self.body_done:
-            self.give_up(answers.bad_request(408, "the request's body did not come in time"))
-        else:
-            # A client that gives no time says nothing about the service.
-            verdict = NEITHER if headers.DEADLINE in self.head.boundary else BAD
-            self._drop(now, verdict)
-            again = self.head.method in IDEMPOTENT
-            self.refuse(answers.too_late(now - self.started, retryable=again), verdict)
-
     def give_up(self, answer: Answer) -> None:
         """End for a reason that is the client's: an answer, or if one was begun, a broken one."""
-        now = self._proxy.now()
-        self._drop(now, NEITHER)
+        now = self.proxy.now()
+        self.drop(now, NEITHER)
         if self.status:
-            self._broken(answer.flag, now, NEITHER)
+            self.broken(answer.flag, now, NEITHER)
         else:
             self.refuse(answer)
 
@@ -424,31 +433,36 @@ class Exchange:
         """The client's connection is closed; nobody wants the answer."""
         if self.over:
             return
-        now = self._proxy.now()
-        self._drop(now, NEITHER if self.tunnel is None else GOOD)
+        now = self.proxy.now()
+        self.drop(now, NEITHER if self.tunnel is None else GOOD)
         self.flag = flag if self.tunnel is None else Flag.NONE
         if not self.status:
             self.status = CLIENT_CLOSED
-        self._end(now, NEITHER)
+        self.end(now, NEITHER)
 
-    def _drop(self, now: float, verdict: int) -> None:
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
+    def drop(self, now: float, verdict: int) -> None:
+        """Close what connections there are in the midst of it."""
+        attempts = self.under_way()
+        self.attempt, self.rivals = None, NONE
+        for attempt in attempts:
             attempt.drop(verdict, now)
 
-    def _broken(self, flag: Flag, now: float, verdict: int) -> None:
+    def broken(self, flag: Flag, now: float, verdict: int) -> None:
         """End an answer that was begun so that the client sees that it is not whole."""
         self.flag = flag
-        self._end(now, verdict)
+        self.end(now, verdict)
         self.down.abort()
 
     def refuse(self, answer: Answer, verdict: int = NEITHER) -> None:
         """Answer in place of the service, and end; `verdict` is on the service."""
-        now = self._proxy.now()
+        now, plan = self.proxy.now(), self.plan
+        if plan is not None and plan.fallback is not None and answer.flag in plan.fallback.flags:
+            self.flag = answer.flag
+            if fallback.stand_in(self, answer.flag.value, verdict, now):
+                return
         self.status = answer.status
         self.flag = answer.flag
-        keep = self.head.keep_alive and not self._proxy.draining and not answer.close
-        keep = keep and self.down.can_continue()
+        keep = not answer.close and self.may_keep()
         self.down.write(
             render(
                 answer,
@@ -458,19 +472,36 @@ class Exchange:
                 close=not keep,
             )
         )
-        self._end(now, verdict)
+        self.end(now, verdict)
         self.down.finished(keep, now)
 
-    def _leave(self, attempt: Attempt, verdict: int, now: float) -> None:
-        """The attempt is over, and says how its instance did."""
-        self._attempt = None
-        self._tried.append(attempt.endpoint)
-        attempt.leave(verdict, now)
+    def may_keep(self) -> bool:
+        """Whether another request can follow an answer of our own."""
+        keep = self.head.keep_alive and not self.proxy.draining
+        return keep and self.down.can_continue()
 
-    def _end(self, now: float, verdict: int) -> None:
+    def leave(self, attempt: Attempt, verdict: int, now: float) -> None:
+        """The attempt is over, and says how its instance did."""
+        self.tried.append(attempt.endpoint)
+        attempt.drop(verdict, now if verdict != GOOD else self.started + self.waited)
+        if not self.rivals:
+            self.attempt = None
+        elif self.attempt is attempt:
+            self.attempt, self.rivals = self.rivals[0], self.rivals[1:]
+        else:
+            self.rivals = [rival for rival in self.rivals if rival is not attempt]
+
+    def leave_cluster(self, verdict: int, now: float) -> None:
+        permit, cluster = self.permit, self.cluster
+        if permit is not None and cluster is not None:
+            self.permit = None
+            # What follows an answer's head is the reader's time, not the service's.
+            cluster.leave(permit, verdict, self.started + self.waited if verdict == GOOD else now)
+
+    def end(self, now: float, verdict: int) -> None:
         self.over = True
-        self._held = None
-        proxy, plan = self._proxy, self.plan
+        self.held = None
+        proxy, plan = self.proxy, self.plan
         metrics = proxy.metrics
         metrics.active_requests -= 1
         seconds = now - self.started
@@ -478,15 +509,11 @@ class Exchange:
             metrics.unrouted.observe(self.head.method, self.status, seconds)
         else:
             plan.metrics.observe(self.head.method, self.status, seconds)
-            permit, cluster = self._service_permit, self.cluster
-            if permit is not None and cluster is not None:
-                cluster.in_flight -= 1
-                if verdict == NEITHER:
-                    cluster.breaker.cancelled(permit, now)
-                elif verdict == GOOD and not permit.probe:
-                    cluster.breaker.succeeded(permit, now)
-                else:
-                    cluster.settled(permit, verdict == GOOD, now)
+            self.leave_cluster(verdict, now)
+            if self.gate is not None:
+                self.gate.leave(self.importance)
+            if self._timer is not None:
+                self.cancel_timer()
         if self.flag is not Flag.NONE:
             metrics.flagged(self.flag)
         if proxy.log.is_on:

@@ -9,7 +9,6 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Final
 
 from seawall.gateway.answers import Answer, Flag
-from seawall.gateway.proxy import Proxy
 from seawall.identity.claims import Claims
 from seawall.resilience.deadline import ALLOWANCE, MAX_REMAINING, Deadline
 from seawall.wire import headers
@@ -18,6 +17,7 @@ from seawall.wire.trace import TraceContext
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
+    from seawall.gateway.proxy import Proxy
 
 # How often a request may pass gateways like this one; more is a loop.
 MAX_HOPS: Final = 5
@@ -26,7 +26,7 @@ PSEUDONYM: Final = b"seawall"
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}")
 
 
-def cross_boundary(exchange: "Exchange", proxy: Proxy) -> Answer | None:
+def cross_boundary(exchange: "Exchange", proxy: "Proxy") -> Answer | None:
     """Settle what the request says about itself; an answer if it must not go on."""
     head, now = exchange.head, exchange.started
     said = head.boundary
@@ -47,7 +47,7 @@ def cross_boundary(exchange: "Exchange", proxy: Proxy) -> Answer | None:
     return None
 
 
-def _believe(exchange: "Exchange", proxy: Proxy, said: dict[int, bytes]) -> None:
+def _believe(exchange: "Exchange", proxy: "Proxy", said: dict[int, bytes]) -> None:
     forwarded_for = said.get(headers.FORWARDED_FOR, b"").decode("latin-1")
     exchange.client = proxy.trust.client(forwarded_for) or exchange.client
     context = TraceContext.parse(
@@ -63,10 +63,10 @@ def _believe(exchange: "Exchange", proxy: Proxy, said: dict[int, bytes]) -> None
         exchange.request_id = request_id.decode("ascii")
 
 
-def request_bytes(exchange: "Exchange", now: float) -> bytes:
-    """The request's head as the service gets it."""
+def request_bytes(exchange: "Exchange", until: float, now: float) -> bytes:
+    """The request's head as the service gets it; `until` is how long we wait for it."""
     head, down = exchange.head, exchange.down
-    remaining = exchange.deadline - now - ALLOWANCE
+    remaining = until - now - ALLOWANCE
     if not 0 < remaining < MAX_REMAINING:
         remaining = 0.0 if remaining <= 0 else MAX_REMAINING
     ours = (
@@ -96,9 +96,15 @@ def _more(exchange: "Exchange") -> bytes:
     more = exchange.identity
     if head.body == CHUNKED:
         more += b"transfer-encoding: chunked\r\n"
-    if upgrade := exchange.upgrade():
+    if upgrade := wanted_upgrade(exchange):
         more += b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade
     return more
+
+
+def wanted_upgrade(exchange: "Exchange") -> bytes:
+    """The protocol that the client may change to, or nothing."""
+    plan, wanted = exchange.plan, exchange.head.upgrade
+    return wanted if plan is not None and wanted in plan.upgrades else b""
 
 
 def forwarded(peer: str) -> bytes:
@@ -168,7 +174,7 @@ def _milliseconds(seconds: float) -> str:
     return f"{microseconds // 1000}{_THOUSANDTHS[microseconds % 1000]}"
 
 
-def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
+def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> str:
     """One JSON object. The query is left out: it is where secrets are."""
     head, plan = exchange.head, exchange.plan
     subject = exchange.subject
@@ -190,7 +196,7 @@ def log_line(exchange: "Exchange", proxy: Proxy, now: float) -> str:
     )
 
 
-def refused_line(proxy: Proxy, peer: str, answer: Answer, request_id: str, now: float) -> str:
+def refused_line(proxy: "Proxy", peer: str, answer: Answer, request_id: str, now: float) -> str:
     """The line of a request whose head could not be read."""
     return _line(
         proxy,
@@ -205,7 +211,7 @@ def refused_line(proxy: Proxy, peer: str, answer: Answer, request_id: str, now: 
 _EMPTY: Final = '""'
 
 
-def _line(proxy: Proxy, now: float, rest: str) -> str:
+def _line(proxy: "Proxy", now: float, rest: str) -> str:
     return (
         f'{{"timestamp":"{proxy.log.stamp.text(now)}","event.name":"access",'
         f'"gateway":"{proxy.config.name}","method":{rest}}}\n'

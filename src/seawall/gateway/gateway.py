@@ -24,6 +24,7 @@ from seawall.gateway.filters import filters, finishers
 from seawall.gateway.health import Checker
 from seawall.gateway.leases import Leases
 from seawall.gateway.ledger import Ledger
+from seawall.gateway.policies import policies
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
@@ -130,6 +131,7 @@ class Gateway:
             finishers(route),
             self.proxy.metrics.route(route.label, route.service),
             self._config.edge.max_body,
+            policies(route, cluster, self.clusters),
         )
 
     @property

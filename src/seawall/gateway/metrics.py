@@ -54,7 +54,9 @@ class Metrics:
         "active_requests",
         "connections",
         "connections_refused",
+        "fallbacks",
         "flags",
+        "hedges",
         "log_dropped",
         "retries",
         "routes",
@@ -70,6 +72,8 @@ class Metrics:
         self.connections: int = 0
         self.connections_refused: int = 0
         self.retries: dict[str, int] = {}
+        self.hedges: dict[str, int] = {}
+        self.fallbacks: dict[str, int] = {}
         self.log_dropped: int = 0
         self.spans_dropped: int = 0
 
@@ -83,6 +87,12 @@ class Metrics:
 
     def retried(self, service: str) -> None:
         self.retries[service] = self.retries.get(service, 0) + 1
+
+    def hedged(self, service: str) -> None:
+        self.hedges[service] = self.hedges.get(service, 0) + 1
+
+    def fell_back(self, service: str) -> None:
+        self.fallbacks[service] = self.fallbacks.get(service, 0) + 1
 
 
 def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()) -> str:
@@ -99,16 +109,9 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
             )
             for flag, count in sorted(metrics.flags.items())
         ],
-        *[
-            (
-                "seawall_retries_total",
-                "counter",
-                "Requests sent once more.",
-                _labels(service=service),
-                float(count),
-            )
-            for service, count in sorted(metrics.retries.items())
-        ],
+        *_by_service("seawall_retries_total", "Requests sent once more.", metrics.retries),
+        *_by_service("seawall_hedges_total", "Tries sent beside a slow one.", metrics.hedges),
+        *_by_service("seawall_fallbacks_total", "Answers by a fallback.", metrics.fallbacks),
         (
             "http_server_active_requests",
             "gauge",
@@ -152,6 +155,15 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
             seen = name
         lines.append(f"{name}{labels} {value:.15g}")  # a count stays whole
     return "\n".join(lines) + "\n"
+
+
+def _by_service(
+    name: str, help_: str, counts: dict[str, int]
+) -> list[tuple[str, str, str, str, float]]:
+    return [
+        (name, "counter", help_, _labels(service=service), float(count))
+        for service, count in sorted(counts.items())
+    ]
 
 
 def _histograms(routes: Iterable[RouteMetrics]) -> Iterator[str]:

@@ -9,12 +9,17 @@ from typing import Final
 from seawall.clock import Clock
 from seawall.facts import Observer
 from seawall.gateway.access import AccessLog
+from seawall.gateway.admission import Gate
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.fallback import Prepared
 from seawall.gateway.filters import Filter, Finisher
 from seawall.gateway.metrics import Metrics, RouteMetrics
+from seawall.gateway.policies import Policies
+from seawall.gateway.retrying import Retrying
 from seawall.gateway.routes import Routes
-from seawall.gateway.timers import Timed, Wheel
+from seawall.gateway.timers import NEVER, Timed, Wheel
+from seawall.resilience.hedge import Hedger
 from seawall.telemetry.spans import SpanBuffer
 from seawall.wire.trace import Ids
 
@@ -28,17 +33,25 @@ class Plan:
     __slots__ = (
         "cluster",
         "connect_timeout",
+        "fallback",
         "filters",
         "finishers",
         "first_byte_timeout",
+        "gate",
+        "hedger",
+        "idle_timeout",
         "log_label",
         "max_body",
         "metrics",
+        "per_try_timeout",
+        "retrying",
         "route",
         "stream",
         "stream_idle",
         "total_timeout",
+        "tries_are_timed",
         "upgrades",
+        "weighs_answers",
     )
 
     def __init__(
@@ -49,6 +62,7 @@ class Plan:
         finishers: tuple[Finisher, ...],
         metrics: RouteMetrics,
         max_body: int,
+        policies: Policies,
     ) -> None:
         self.route: Route = route
         self.cluster: Cluster = cluster
@@ -59,9 +73,18 @@ class Plan:
         self.max_body: int = max_body if route.max_body is None else route.max_body
         self.stream: bool = route.stream
         self.connect_timeout: float = route.timeouts.connect
-        self.first_byte_timeout: float = route.timeouts.first_byte
-        self.total_timeout: float = route.timeouts.total or float("inf")
-        self.stream_idle: float = route.timeouts.stream_idle or float("inf")
+        self.first_byte_timeout: float = route.timeouts.first_byte or NEVER
+        self.per_try_timeout: float = route.timeouts.per_try or NEVER
+        self.tries_are_timed: bool = min(self.first_byte_timeout, self.per_try_timeout) < NEVER
+        self.idle_timeout: float = route.timeouts.idle
+        self.total_timeout: float = route.timeouts.total or NEVER
+        self.stream_idle: float = route.timeouts.stream_idle or NEVER
+        self.retrying: Retrying = policies.retrying
+        self.hedger: Hedger | None = policies.hedger
+        self.fallback: Prepared | None = policies.fallback
+        self.gate: Gate | None = policies.gate
+        # Whether anybody here is interested in an answer before it is passed on.
+        self.weighs_answers: bool = policies.weigh_answers()
         self.upgrades: frozenset[bytes] = frozenset(
             name.lower().encode() for name in route.upgrades
         )

@@ -2,11 +2,26 @@
 
 from typing import TYPE_CHECKING
 
-from seawall.gateway.proxy import Proxy
+from seawall.gateway import forwarding
 from seawall.gateway.upstream import Upstream
+from seawall.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
+    from seawall.gateway.proxy import Proxy
+
+
+def switched(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: bytes) -> "Tunnel":
+    """The instance speaks the other protocol from here on; so do we all."""
+    proxy, idle = exchange.proxy, exchange.planned().stream_idle
+    exchange.waited = proxy.now() - exchange.started
+    exchange.status = head.status
+    exchange.begin_stream(idle)
+    exchange.bytes_out += len(rest)
+    exchange.down.write(forwarding.switch_bytes(exchange, head, rest))
+    tunnel = exchange.tunnel = Tunnel(exchange, proxy, upstream, idle)
+    exchange.down.begin_tunnel(tunnel)
+    return tunnel
 
 
 class Tunnel:
@@ -18,14 +33,16 @@ class Tunnel:
 
     __slots__ = ("_exchange", "_half_ended", "_idle", "_proxy", "_upstream")
 
-    def __init__(self, exchange: "Exchange", proxy: Proxy, upstream: Upstream, idle: float) -> None:
+    def __init__(
+        self, exchange: "Exchange", proxy: "Proxy", upstream: Upstream, idle: float
+    ) -> None:
         self._exchange: Exchange = exchange
         self._proxy: Proxy = proxy
         self._upstream: Upstream = upstream
         self._idle: float = idle  # seconds without a byte, after which it ends
         self._half_ended: bool = False
-        exchange.deadline = proxy.now() + idle
-        exchange.down.arm(exchange.deadline)
+        exchange.due = proxy.now() + idle
+        exchange.down.arm(exchange.due)
 
     def from_service(self, data: bytes) -> None:
         exchange = self._exchange
@@ -57,4 +74,4 @@ class Tunnel:
 
     def _touch(self) -> None:
         if not self._half_ended:
-            self._exchange.deadline = self._proxy.now() + self._idle
+            self._exchange.due = self._proxy.now() + self._idle

@@ -18,6 +18,8 @@ from seawall.resilience.quantile import Quantile
 class HedgeConfig:
     """Raises `Misconfigured`."""
 
+    after: float = 0.0  # seconds; 0 = after what the quantile says
+    most: int = 1  # second tries of one call
     quantile: float = 0.95
     span: float = 30.0  # seconds; how far back "usual" looks
     min_samples: int = 100  # with fewer a 95th percentile rests on five calls
@@ -26,8 +28,11 @@ class HedgeConfig:
     shortest: float = 0.001  # seconds; below it a second try costs more than it can win
 
     def __post_init__(self) -> None:
-        if self.min_samples < 1:
-            raise Misconfigured(f"min_samples is 1 or more, not {self.min_samples}")
+        for name in ("min_samples", "most"):
+            if getattr(self, name) < 1:
+                raise Misconfigured(f"{name} is 1 or more, not {getattr(self, name)}")
+        if self.after < 0:
+            raise Misconfigured(f"after is 0 seconds or more, not {self.after}")
 
 
 class Hedger:
@@ -38,12 +43,13 @@ class Hedger:
     start. Count a hedge that lost as cancelled, not as failed.
     """
 
-    __slots__ = ("_budget", "_config", "_usual")
+    __slots__ = ("_budget", "_config", "_usual", "most")
 
     def __init__(self, config: HedgeConfig = HedgeConfig()) -> None:
         self._config: HedgeConfig = config
         self._usual: Quantile = Quantile(config.quantile, config.span)
         self._budget: RetryBudget = RetryBudget(config.ratio, config.floor)
+        self.most: int = config.most
 
     def delay(
         self, now: float, *, idempotent: bool = True, deadline: Deadline | None = None
@@ -52,10 +58,12 @@ class Hedger:
         self._budget.deposit(now)
         if not idempotent:
             return None
-        usual = self._usual.value(self._config.min_samples)
-        if usual is None:
-            return None
-        delay = max(usual, self._config.shortest)
+        delay = self._config.after
+        if not delay:
+            usual = self._usual.value(self._config.min_samples)
+            if usual is None:
+                return None
+            delay = max(usual, self._config.shortest)
         # What begins when the caller has given up, or nearly, helps nobody.
         if deadline is not None and deadline.remaining(now) < 2.0 * delay:
             return None

@@ -90,6 +90,11 @@ class Partitions:
             # The hair is for products like 100 * 0.07, which is a little above 7.
             partition.share = max(1, math.ceil(limit * partition.percent - 1e-9))
 
+    def has_share(self, name: str) -> bool:
+        """Whether class `name` holds less than its share, so that it is admitted for certain."""
+        partition = self._partitions[name]
+        return partition.taken < partition.share
+
     def try_acquire(self, name: str) -> bool:
         """Take a place for class `name`; False if there is none. Give it back with `release`.
 

@@ -34,6 +34,7 @@ DEADLINE: Final = 15
 VIA: Final = 16
 FORBIDDEN: Final = 17  # never believed from outside, whoever sends it
 SERVED_BY: Final = 18  # in responses
+IMPORTANCE: Final = 19
 
 INVALID: Final = -1
 
@@ -66,6 +67,7 @@ _REQUEST: Final = {
     b"baggage": BAGGAGE,
     b"x-deadline-ms": DEADLINE,
     b"via": VIA,
+    b"x-importance": IMPORTANCE,
     b"forwarded": FORBIDDEN,
     b"x-forwarded-port": FORBIDDEN,
     b"x-forwarded-prefix": FORBIDDEN,

@@ -143,6 +143,13 @@ class ResponseHead:
         """Whether a plain field (`name` in lower case) is there."""
         return any(_name(line) == name for line in self.lines)
 
+    def value(self, name: bytes) -> bytes:
+        """The first value of a plain field (`name` in lower case), or nothing."""
+        for line in self.lines:
+            if _name(line) == name:
+                return line.partition(b":")[2].strip(b" \t")
+        return b""
+
     def is_event_stream(self) -> bool:
         kinds = [line.partition(b":")[2] for line in self.lines if _name(line) == b"content-type"]
         return any(kind.strip(b" \t").lower().startswith(b"text/event-stream") for kind in kinds)

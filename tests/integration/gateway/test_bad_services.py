@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from seawall.gateway.config import Route, Timeouts, Upstreams
+from seawall.gateway.retrying import Retry
 from seawall.gateway.upstream import MAX_INTERIM
 from seawall.resilience.breaker import BreakerConfig, BreakerMoved
 from seawall.resilience.outlier import Ejected, OutlierConfig
@@ -129,7 +130,8 @@ async def never(request: Received) -> None:
 
 @pytest.mark.parametrize("timeouts", [Timeouts(total=0.2), Timeouts(first_byte=0.2)])
 async def test_no_answer_in_time_is_504(timeouts: Timeouts) -> None:
-    async with rig(Service(never), routes=(Route(service="shop", timeouts=timeouts),)) as shop:
+    route = Route(service="shop", timeouts=timeouts, retry=Retry(attempts=1))
+    async with rig(Service(never), routes=(route,)) as shop:
         client = await shop.connect()
         await client.send(get())
         reply = await client.reply()
