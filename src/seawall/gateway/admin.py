@@ -116,6 +116,7 @@ def _cluster_metrics(clusters: tuple[Cluster, ...]) -> Iterator[tuple[str, str, 
             labels,
             float(cluster.picker.panic),
         )
+        yield from _admission_metrics(cluster)
         yield (
             "seawall_gateway_upstream_requests",
             "gauge",
@@ -178,6 +179,28 @@ def _limit(rule: Rule, now: float) -> dict[str, Any]:
     return about
 
 
+def _admission_metrics(cluster: Cluster) -> Iterator[tuple[str, str, str, str, float]]:
+    admission = cluster.admission
+    if admission is None:
+        return
+    service = f'service="{cluster.service}",version="{cluster.constraint}"'
+    yield (
+        "seawall_gateway_concurrency_limit",
+        "gauge",
+        "Requests at once that a service is given, as found from its answer times.",
+        f"{{{service}}}",
+        float(admission.limit),
+    )
+    for importance, count in admission.shed().items():
+        yield (
+            "seawall_gateway_shed_total",
+            "counter",
+            "Requests refused because others were more important.",
+            f'{{{service},importance="{importance}"}}',
+            float(count),
+        )
+
+
 def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
     found = []
     for entry in gateway.proxy.routes.entries:
@@ -235,11 +258,26 @@ def upstreams(gateway: Gateway, now: float) -> tuple[int, str, str]:
                 "retry_after": cluster.breaker.retry_after(now),
                 "in_flight": cluster.in_flight,
                 "retries_left": cluster.budget.left(now),
+                "hedges": gateway.proxy.metrics.hedges.get(cluster.service, 0),
+                "adaptive": _adaptive(cluster),
                 "why_empty": cluster.why_empty or None,
                 "instances": instances,
             }
         )
     return _json(found)
+
+
+def _adaptive(cluster: Cluster) -> dict[str, Any] | None:
+    """The service's own limit now, and what of it each importance has."""
+    admission, config = cluster.admission, cluster.config.adaptive
+    if admission is None or config is None:
+        return None
+    shed = admission.shed()
+    shares = {
+        one.name: {"share": one.share, "under_way": one.taken, "shed": shed[one.name]}
+        for one in admission.snapshot()
+    }
+    return {"kind": config.kind, "limit": admission.limit, **shares}
 
 
 def _instance(cluster: Cluster, endpoint: Endpoint) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Neither queues: what waits here would be late, and the client can wait as well.
 
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from seawall.errors import Misconfigured
 from seawall.gateway.answers import Answer, Flag, unavailable
@@ -24,6 +24,10 @@ from seawall.resilience.adaptive import (
 )
 from seawall.resilience.sampling import WindowConfig, Windowed
 from seawall.resilience.shed import Importance, Partitions, PartitionSnapshot, Shedding
+from seawall.wire import headers
+
+if TYPE_CHECKING:
+    from seawall.gateway.exchange import Exchange
 
 KINDS: Final = ("gradient2", "vegas", "aimd", "fixed")
 
@@ -167,3 +171,30 @@ class Gate:
     def observe(self, seconds: float, dropped: bool, now: float) -> None:
         if self.admission is not None:
             self.admission.observe(seconds, dropped, now)
+
+
+def enter(exchange: "Exchange", gate: Gate) -> Answer | None:
+    """Pass the gate; or the answer to give instead. Its place is given back where it ends."""
+    importance = gate.importance
+    if exchange.down.trusted:
+        said = exchange.head.boundary.get(headers.IMPORTANCE, b"")
+        importance = IMPORTANCES.get(said, importance)
+    refusal = gate.enter(importance)
+    if refusal is None:
+        exchange.gate = gate
+        exchange.importance = importance
+    return refusal
+
+
+def yield_place(exchange: "Exchange") -> None:
+    """What goes on is not work of the service that others wait for."""
+    gate, importance = exchange.gate, exchange.importance
+    if gate is not None and importance:
+        gate.yield_place(importance)
+        exchange.importance = ""
+
+
+def observe(exchange: "Exchange", seconds: float, dropped: bool, now: float) -> None:
+    """The service took so long; `dropped`: too long, or it had too much to do itself."""
+    if exchange.gate is not None and not exchange.fell_back:
+        exchange.gate.observe(seconds, dropped, now)

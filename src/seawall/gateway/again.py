@@ -7,7 +7,7 @@ asked, and what is done then. Whoever is still awaited beside the one that faile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from seawall.gateway import fallback, hedging
+from seawall.gateway import admission, fallback, hedging
 from seawall.gateway.admission import OVERLOAD
 from seawall.gateway.answers import Answer, Flag
 from seawall.gateway.attempt import BAD, NEITHER, Attempt
@@ -57,7 +57,7 @@ def sets_aside(
         return False
     plan, status = exchange.planned(), head.status
     took = now - attempt.began
-    exchange.observe(took, status in OVERLOAD, now)
+    admission.observe(exchange, took, status in OVERLOAD, now)
     if plan.hedger is not None:
         plan.hedger.observe(took, now)
         if status >= 500 and exchange.rivals:

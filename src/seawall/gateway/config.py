@@ -41,6 +41,9 @@ class Timeouts:
                 raise Misconfigured(f"{name} is 0 seconds or more, not {getattr(self, name)}")
 
 
+_RETRY = Retry()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
     """Which requests go to which service, and what holds for them.
@@ -88,7 +91,7 @@ class Route:
     limits: tuple[Limit, ...] = ()  # all must allow
     plans: bool = False  # so must those of the caller's plan
     max_body: int | None = None  # bytes; the gateway's own if None
-    retry: Retry | None = None  # `Retry` with the service's `attempts` if None
+    retry: Retry = _RETRY
     hedge: HedgeConfig | None = None  # none if None
     fallback: Fallback | None = None
     importance: Importance = Importance.NORMAL  # where the service has an `adaptive` limit

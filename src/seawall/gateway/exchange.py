@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import again, answers, fallback, forwarding, hedging, spans
-from seawall.gateway.admission import IMPORTANCES, Gate
+from seawall.gateway import admission, again, answers, fallback, forwarding, hedging, spans
+from seawall.gateway.admission import Gate
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.attempt import BAD, GOOD, NEITHER, Attempt
 from seawall.gateway.clusters import Cluster
@@ -23,7 +23,6 @@ from seawall.gateway.tunnel import Tunnel
 from seawall.gateway.upstream import Endpoint, Upstream
 from seawall.identity.claims import Claims
 from seawall.resilience.breaker import Permit
-from seawall.wire import headers
 from seawall.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class Exchange:
     # before the service
 
     def start(self) -> None:
-        """Find the route, ask the filters, and send the request on its way."""
+        """Find the route and ask the filters; then the request is on its way."""
         proxy, head, now = self.proxy, self.head, self.started
         proxy.metrics.active_requests += 1
         if head.boundary or self.down.trusted or proxy.config.trace_sample < 1:
@@ -120,8 +119,15 @@ class Exchange:
         if head.body and self.down.body_length() > plan.max_body:
             self.too_large()
             return
-        if plan.gate is not None and not self._pass(plan.gate):
-            return
+        self._ask(plan, now)
+
+    def _ask(self, plan: Plan, now: float) -> None:
+        """Nothing speaks against the request: take what it needs, and send it."""
+        if plan.gate is not None:
+            refusal = admission.enter(self, plan.gate)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         cluster = self.cluster = plan.cluster
         permit = self.permit = cluster.enter(now)
         if permit is None:
@@ -133,20 +139,6 @@ class Exchange:
         self.try_once(cluster, now)
         if plan.hedger is not None and not self.over:
             hedging.watch(self, plan.hedger, now)
-
-    def _pass(self, gate: Gate) -> bool:
-        """Whether the gate lets the request through; otherwise it is answered."""
-        importance = gate.importance
-        if self.down.trusted:
-            said = self.head.boundary.get(headers.IMPORTANCE, b"")
-            importance = IMPORTANCES.get(said, importance)
-        refusal = gate.enter(importance)
-        if refusal is None:
-            self.gate = gate
-            self.importance = importance
-            return True
-        self.refuse(refusal)
-        return False
 
     def cluster_name(self) -> str:
         return "" if self.plan is None else self.plan.cluster.service
@@ -309,18 +301,7 @@ class Exchange:
         self.deadline = NEVER
         self._gap = idle
         if self.gate is not None:
-            self.yield_place()
-
-    def yield_place(self) -> None:
-        """What goes on is not work of the service that others wait for."""
-        if self.gate is not None and self.importance:
-            self.gate.yield_place(self.importance)
-            self.importance = ""
-
-    def observe(self, seconds: float, dropped: bool, now: float) -> None:
-        """Tell the gate how long the service took; `dropped`: too long, or it was overloaded."""
-        if self.gate is not None and not self.fell_back:
-            self.gate.observe(seconds, dropped, now)
+            admission.yield_place(self)
 
     def discard(self, attempt: Attempt, ended: bool, now: float) -> None:
         """An answer that nobody gets. If it is whole, its connection can carry another."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from seawall.gateway import again, answers
+from seawall.gateway import admission, again, answers
 from seawall.gateway.answers import Flag
 from seawall.gateway.attempt import BAD, GOOD, NEITHER
 from seawall.gateway.retrying import TIMEOUT
@@ -29,7 +29,7 @@ def expired(exchange: "Exchange", now: float) -> None:
         verdict = NEITHER if headers.DEADLINE in exchange.head.boundary else BAD
         exchange.drop(now, verdict)
         if verdict == BAD:
-            exchange.observe(now - exchange.started, True, now)
+            admission.observe(exchange, now - exchange.started, True, now)
         exchange.refuse(_too_late(exchange, now), verdict)
 
 
@@ -47,7 +47,7 @@ def _tries_expired(exchange: "Exchange", now: float) -> None:
     """Some of the tries under way have no time left; the whole still has."""
     for attempt in exchange.under_way():
         if attempt.due <= now and not exchange.over:
-            exchange.observe(now - attempt.began, True, now)
+            admission.observe(exchange, now - attempt.began, True, now)
             again.failed(exchange, attempt, TIMEOUT, _too_late(exchange, now), BAD)
     if not exchange.over:
         exchange.rearm()

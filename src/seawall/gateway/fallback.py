@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from seawall.errors import Misconfigured
+from seawall.gateway import admission
 from seawall.gateway.answers import Flag
 from seawall.gateway.retrying import failures
 from seawall.wire import headers as fields
@@ -138,7 +139,7 @@ def stand_in(
     proxy.metrics.fell_back(plan.route.service)
     if cluster is not None:
         exchange.leave_cluster(verdict, now)
-        exchange.yield_place()
+        admission.yield_place(exchange)
         exchange.permit = permit
         exchange.tried = []
         exchange.cluster = cluster

@@ -4,7 +4,7 @@ from seawall.gateway.admission import Gate
 from seawall.gateway.clusters import Cluster, Clusters
 from seawall.gateway.config import Route
 from seawall.gateway.fallback import Prepared
-from seawall.gateway.retrying import Retry, Retrying
+from seawall.gateway.retrying import Retrying
 from seawall.resilience.hedge import Hedger
 from seawall.topology import ANY
 
@@ -47,7 +47,7 @@ def policies(route: Route, cluster: Cluster, clusters: Clusters) -> Policies:
     if route.max_requests is not None or cluster.admission is not None:
         gate = Gate(route.label, route.max_requests, route.importance.value, cluster.admission)
     return Policies(
-        Retrying(route.retry or Retry(attempts=cluster.attempts)),
+        Retrying(route.retry, cluster.attempts),
         None if route.hedge is None else Hedger(route.hedge),
         fallback,
         gate,

@@ -6,7 +6,7 @@ an idempotency key. What waits is only what has to: an instance that was not ask
 to do with the one that failed to answer, so it is asked at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -52,7 +52,7 @@ class Retry:
     instance gives another only its owner knows.
     """
 
-    attempts: int = 3  # in all, with the first
+    attempts: int = 0  # in all, with the first; 0 = as many as the service allows
     on: tuple[str, ...] = (CONNECT, RESET, TIMEOUT)  # or statuses: "429", "503"
     # Any with an Idempotency-Key counts as one of these; EVERY is for services that forget twins.
     methods: tuple[str, ...] = IDEMPOTENT
@@ -64,12 +64,12 @@ class Retry:
         failures(self.on, (CONNECT, RESET, TIMEOUT), "retry.on")
         if self.patience < 0:
             raise Misconfigured(f"patience is 0 seconds or more, not {self.patience}")
-        self.waits()
+        if self.attempts < 0:
+            raise Misconfigured(f"attempts is 0 or more, not {self.attempts}")
+        self.waits(1)
 
-    def waits(self) -> RetryConfig:
-        return RetryConfig(
-            attempts=self.attempts, base=self.base, cap=self.cap, patience=self.patience
-        )
+    def waits(self, attempts: int) -> RetryConfig:
+        return RetryConfig(attempts=attempts, base=self.base, cap=self.cap, patience=self.patience)
 
 
 class Failed:
@@ -102,18 +102,16 @@ class Failed:
 
 
 class Retrying:
-    """A route's policy, prepared."""
+    """A route's policy, prepared; `attempts` are what its service allows."""
 
     __slots__ = ("_at_once", "_every", "_methods", "_on", "_waits", "statuses")
 
-    def __init__(self, retry: Retry) -> None:
+    def __init__(self, retry: Retry, attempts: int) -> None:
         self._on: frozenset[str] = frozenset(retry.on)
         self._every: bool = retry.methods == EVERY
         self._methods: frozenset[bytes] = frozenset(one.upper().encode() for one in retry.methods)
-        self._waits: RetryConfig = retry.waits()
-        self._at_once: RetryConfig = RetryConfig(
-            attempts=retry.attempts, base=0.0, cap=0.0, patience=retry.patience
-        )
+        self._waits: RetryConfig = retry.waits(retry.attempts or attempts)
+        self._at_once: RetryConfig = replace(self._waits, base=0.0, cap=0.0)
         self.statuses: frozenset[int] = frozenset(int(word) for word in retry.on if word.isdigit())
 
     def covers(self, method: bytes, keyed: bool) -> bool:

@@ -5,12 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
+from seawall.gateway.admission import Adaptive
 from seawall.gateway.balance import HealthCheck, Sticky
-from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts, Upstreams
+from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.sharing import WhenAway
+from seawall.resilience.shed import Importance
 from seawall.resilience.slow_start import SlowStart
+from seawall.runtime.route_policies import fallback, hedge, retry, timeouts
 from seawall.spec.gateway import (
     GatewaySpec,
     HeaderEditsSpec,
@@ -68,7 +71,12 @@ def _route(spec: RouteSpec) -> Route:
         host_rewrite=spec.host_rewrite or "",
         request_headers=_edits(spec.request_headers),
         response_headers=_edits(spec.response_headers),
-        timeouts=Timeouts(total=spec.timeout),
+        timeouts=timeouts(spec.timeouts, spec.timeout),
+        retry=retry(spec.retry),
+        hedge=hedge(spec.hedge),
+        fallback=fallback(spec.fallback),
+        importance=Importance(spec.priority),
+        max_requests=spec.max_requests,
         stream=spec.stream,
         auth=spec.auth or "",
         scopes=tuple(spec.scopes),
@@ -108,6 +116,7 @@ def _limit(spec: LimitSpec) -> Limit:
 
 # What a key means that is neither a plain value nor a table over one that is there already.
 _MADE: Mapping[str, Any] = {
+    "adaptive": Adaptive(),
     "balancing": Balancing,
     "expect": tuple,
     "health": HealthCheck(),

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seawall.spec.part import Part
+from seawall.spec.policies import FallbackSpec, HedgeSpec, RetrySpec, TimeoutsSpec
 from seawall.spec.upstreams import UpstreamsSpec
 from seawall.topology import Constraint
 
@@ -124,6 +125,12 @@ class RouteSpec(Part):
     request_headers: HeaderEditsSpec = HeaderEditsSpec()
     response_headers: HeaderEditsSpec = HeaderEditsSpec()
     timeout: float = Field(default=15.0, gt=0)  # seconds for the whole exchange, but for streams
+    timeouts: TimeoutsSpec = TimeoutsSpec()  # of its parts
+    retry: RetrySpec = RetrySpec()
+    hedge: HedgeSpec | None = None
+    fallback: FallbackSpec | None = None
+    priority: Literal["critical", "normal", "sheddable"] = "normal"  # where there is `adaptive`
+    max_requests: int | None = Field(default=None, ge=1)  # under way on this route
     stream: bool = False  # long-lived answers (server-sent events): no total timeout
     auth: str | None = None  # a name in [gateway.auth]
     scopes: list[str] = []

@@ -91,6 +91,8 @@ class Spec(Part):
             where = f"gateway.routes[{number}]"
             if route.service is not None:
                 known(route.service, self.services, f"{where}.service")
+            if route.fallback is not None and route.fallback.service:
+                known(route.fallback.service, self.services, f"{where}.fallback.service")
             if route.auth is not None:
                 known(route.auth, self.gateway.auth, f"{where}.auth")
         for name, auth in self.gateway.auth.items():

@@ -18,6 +18,15 @@ class BreakerSpec(Part):
     window: float | None = None  # seconds
     open_for: float | None = None  # seconds
     open_for_max: float | None = None  # seconds
+    slow_after: float | None = None  # seconds; a slower answer counts as a failure
+
+
+class AdaptiveSpec(Part):
+    kind: Literal["gradient2", "vegas", "aimd", "fixed"] = "gradient2"
+    initial: int = 20
+    minimum: int = 20
+    maximum: int = 200
+    window: float = 1.0  # seconds of answers that make one sample
 
 
 class OutliersSpec(Part):
@@ -68,6 +77,7 @@ class UpstreamsSpec(Part):
     breaker: BreakerSpec | None = None  # of the service
     instance_breaker: BreakerSpec | None = None
     outliers: OutliersSpec | None = None
+    adaptive: AdaptiveSpec | None = None
     balancing: (
         Literal["round-robin", "weighted", "least-request", "peak-ewma", "consistent-hash"] | None
     ) = None

@@ -90,3 +90,15 @@ def test_a_config_that_makes_no_sense_is_refused() -> None:
     for config in ({"min_samples": 0}, {"quantile": 1.5}, {"ratio": -1.0}):
         with pytest.raises(Misconfigured):
             Hedger(HedgeConfig(**config))
+
+
+def test_a_delay_can_be_given() -> None:
+    hedger = Hedger(HedgeConfig(after=0.25, most=2))
+    assert (hedger.delay(0.0), hedger.most) == (0.25, 2)
+    assert hedger.delay(0.0, deadline=Deadline(0.4)) is None
+
+
+@pytest.mark.parametrize("wrong", [{"most": 0}, {"after": -1.0}])
+def test_a_hedge_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(Misconfigured):
+        HedgeConfig(**wrong)  # type: ignore[arg-type]  # by name

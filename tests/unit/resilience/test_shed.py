@@ -161,3 +161,14 @@ def test_a_band_that_makes_no_sense_is_refused() -> None:
 
 def test_every_class_has_a_share_and_a_band() -> None:
     assert set(SHARES) == set(BANDS) == set(Importance)
+
+
+def test_a_class_has_a_share_until_it_is_taken() -> None:
+    places = Partitions(10, {"a": 0.2})
+    assert places.has_share("a")
+    assert places.try_acquire("a")
+    assert places.has_share("a")
+    assert places.try_acquire("a")
+    assert not places.has_share("a")
+    places.release("a")
+    assert places.has_share("a")
