@@ -272,7 +272,9 @@ class _Call:
             kind = _Final if final(response, error) else _Failed
             raise _carrying(kind(str(error)), response)
         if isinstance(error, NotSent):
-            raise _carrying(_Shed(str(error), retry_after=error.retry_after), response)
+            shed = _Shed(str(error), retry_after=error.retry_after)
+            shed.spent = final(response, error)
+            raise _carrying(shed, response)
         to.endpoints.succeeded(endpoint)
         return response
 

@@ -151,6 +151,8 @@ class Response:
 
 def final(response: Response, error: SeawallError) -> bool:
     """Did a layer below say that it used up the tries there were?"""
+    if response.headers.get("x-retryable") == "false":
+        return True  # a gateway, of an answer that it passed on
     return isinstance(error, OutcomeUnknown) and response.problem.get("retryable") is False
 
 

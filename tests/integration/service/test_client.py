@@ -231,6 +231,13 @@ async def test_who_used_up_its_tries_is_not_asked_again(unique: str) -> None:
         assert len(one.requests) == 1
         one.answers = [answer(502)]
         assert (await client.get("/")).ok
+        # A gateway that passes on the service's own answer says so beside it.
+        asked = len(one.requests)
+        one.answers = [answer(502, x_retryable="false"), answer(200, b"{}")]
+        assert (await client.get("/")).status == 502
+        one.answers = [answer(503, RETRYABLE, x_retryable="false", **PROBLEM), answer(200, b"{}")]
+        assert (await client.get("/")).status == 503
+        assert len(one.requests) == asked + 2
 
 
 async def test_rate_limits_are_waited_for(unique: str) -> None:
