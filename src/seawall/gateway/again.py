@@ -61,7 +61,7 @@ def sets_aside(
     if plan.hedger is not None:
         plan.hedger.observe(took, now)
         if status >= 500 and exchange.rivals:
-            exchange.discard(attempt, ended, now)
+            exchange.discard(attempt, status, ended, now)
             return True
         hedging.settle(exchange, attempt, now)
     if status in plan.retrying.statuses and _repeats(exchange, attempt, head, ended, now):
@@ -69,8 +69,9 @@ def sets_aside(
     standby = plan.fallback
     if standby is None or status not in standby.statuses:
         return False
-    verdict = NEITHER if status < 500 else BAD
-    return fallback.stand_in(exchange, str(status), verdict, now, attempt, ended)
+    instead = fallback.Unwanted(attempt, status, ended)
+    verdict = BAD if status >= 500 else NEITHER
+    return fallback.stand_in(exchange, str(status), verdict, now, instead)
 
 
 def _repeats(
@@ -82,7 +83,7 @@ def _repeats(
     failure.spent = head.value(SPENT).lower() == b"false"
     why = _decide(exchange, failure, now)
     if isinstance(why, Again):
-        exchange.discard(attempt, ended, now)
+        exchange.discard(attempt, head.status, ended, now)
         _try_after(exchange, why.wait, now)
         return True
     if why in USED_UP and not failure.spent and (exchange.tries > 1 or why is Stop.BUDGET):

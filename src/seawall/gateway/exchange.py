@@ -210,6 +210,10 @@ class Exchange:
         """Whether all that has come of the request is here to be sent again."""
         return self.held is not None or not self.bytes_in
 
+    def is_kept(self) -> bool:
+        """Whether the request is whole, and stays here to be sent any number of times."""
+        return self.body_done and self.held_size <= REPLAY and self.is_replayable()
+
     def call_later(self, seconds: float, callback: Callable[["Exchange"], None]) -> None:
         """Call back with this exchange, unless it is over before. One at a time."""
         self._timer = asyncio.get_running_loop().call_later(seconds, callback, self)
@@ -303,13 +307,13 @@ class Exchange:
         if self.gate is not None:
             admission.yield_place(self)
 
-    def discard(self, attempt: Attempt, ended: bool, now: float) -> None:
+    def discard(self, attempt: Attempt, status: int, ended: bool, now: float) -> None:
         """An answer that nobody gets. If it is whole, its connection can carry another."""
         upstream = attempt.upstream
         if ended and self.body_done and upstream is not None:
             attempt.upstream = None
             upstream.release(now)
-        self.leave(attempt, BAD, now)
+        self.leave(attempt, BAD if status >= 500 else NEITHER, now)
 
     def relayed(self, piece: bytes, ended: bool) -> None:
         """The next piece of the answer's body."""

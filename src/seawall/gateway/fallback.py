@@ -111,13 +111,23 @@ def _phrase(status: int) -> str:
         return "Fallback"
 
 
+class Unwanted:
+    """An answer that came, and that a fallback stands in for."""
+
+    __slots__ = ("attempt", "ended", "status")
+
+    def __init__(self, attempt: "Attempt", status: int, ended: bool) -> None:
+        self.attempt: Attempt = attempt
+        self.status: int = status
+        self.ended: bool = ended  # it is here as a whole
+
+
 def stand_in(
     exchange: "Exchange",
     reason: str,
     verdict: int,
     now: float,
-    unwanted: "Attempt | None" = None,
-    ended: bool = False,
+    unwanted: "Unwanted | None" = None,
 ) -> bool:
     """Give the route's fallback if that is possible, instead of an `unwanted` answer or none.
 
@@ -132,7 +142,7 @@ def stand_in(
     if cluster is not None and permit is None:
         return False
     if unwanted is not None:
-        exchange.discard(unwanted, ended, now)
+        exchange.discard(unwanted.attempt, unwanted.status, unwanted.ended, now)
     exchange.fell_back = True
     exchange.cancel_timer()
     exchange.tell({MARK: reason})

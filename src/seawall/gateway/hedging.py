@@ -19,7 +19,7 @@ def watch(exchange: "Exchange", hedger: Hedger, now: float) -> None:
     """The first try is on its way: look again if it takes unusually long."""
     if exchange.fell_back:
         return
-    twice = exchange.body_done and exchange.may_repeat() and exchange.is_replayable()
+    twice = exchange.may_repeat() and exchange.is_kept()
     delay = hedger.delay(
         now, idempotent=twice and not exchange.head.upgrade, deadline=Deadline(exchange.deadline)
     )

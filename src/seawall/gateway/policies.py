@@ -1,5 +1,6 @@
 """What a route does when things go badly, made of its configuration before any request."""
 
+from seawall.errors import Misconfigured
 from seawall.gateway.admission import Gate
 from seawall.gateway.clusters import Cluster, Clusters
 from seawall.gateway.config import Route
@@ -38,11 +39,16 @@ class Policies:
 
 
 def policies(route: Route, cluster: Cluster, clusters: Clusters) -> Policies:
-    """The policies of a route to `cluster`."""
+    """The policies of a route to `cluster`. Raises `Misconfigured`."""
     fallback: Prepared | None = None
     if route.fallback is not None:
         name = route.fallback.service
         fallback = Prepared(route.fallback, clusters.cluster(name, ANY) if name else None)
+    if route.hedge is not None and cluster.sticky is not None:
+        raise Misconfigured(
+            f"{route.label}: a hedge leaves the instance that a client sticks to",
+            fix="hedge, or sticky",
+        )
     gate: Gate | None = None
     if route.max_requests is not None or cluster.admission is not None:
         gate = Gate(route.label, route.max_requests, route.importance.value, cluster.admission)

@@ -2,6 +2,10 @@
 
 import asyncio
 
+import pytest
+
+from seawall.errors import Misconfigured
+from seawall.gateway.balance import Sticky
 from seawall.gateway.config import Route, Timeouts, Upstreams
 from seawall.gateway.retrying import Retry
 from seawall.resilience.hedge import HedgeConfig
@@ -165,6 +169,24 @@ async def test_only_what_may_happen_twice_is_hedged() -> None:
         assert bodies.count(b"x") == 3
 
 
+async def test_a_body_is_sent_whole_to_both_or_only_once() -> None:
+    config = route(retry=Retry(attempts=1), per_try=0.5)
+    for size in (1_000, 200_000):
+        async with rig(*pair(hang), routes=(config,)) as shop:
+            body = b"x" * size
+            request = post(body, "idempotency-key: 1")
+            assert (await shop.ask(request)).status == 504
+            bodies = [r.body for service in shop.services for r in service.received]
+            # What is too long to be kept cannot be sent again.
+            assert bodies == [body] * (2 if size == 1_000 else 1)
+
+
+async def test_who_sticks_to_an_instance_is_not_hedged() -> None:
+    with pytest.raises(Misconfigured, match="sticks"):
+        async with rig(Service(), routes=(route(),), upstreams=Upstreams(sticky=Sticky())):
+            pass
+
+
 async def test_hedges_have_a_budget() -> None:
     none = HedgeConfig(after=0.05, ratio=0.0, floor=0.0)
     config = route(none, Retry(attempts=1), per_try=0.3)
@@ -183,8 +205,7 @@ async def test_there_is_nobody_else_to_ask() -> None:
 async def test_what_is_usual_is_learned() -> None:
     usual = HedgeConfig(min_samples=20, floor=100.0)
     services = pair(answer)
-    config = Upstreams()
-    async with rig(*services, routes=(route(usual),), upstreams=config) as shop:
+    async with rig(*services, routes=(route(usual),)) as shop:
         client = await shop.connect()
         for _ in range(40):
             await client.send(get())
