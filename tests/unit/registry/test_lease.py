@@ -34,7 +34,13 @@ def test_only_what_lasts_is_announced() -> None:
     assert leases.renew(instance(), 10, 0.0) == Renewal(True, (instance(),))
     assert leases.renew(instance(loop_lag=1.0, in_flight=5), 10, 1.0) == Renewal(True)
     assert [one.in_flight for one in leases] == [5]
-    for change in ({"version": "1.5.0"}, {"weight": 1}, {"zone": "b"}, {"priority": 1}, {"metadata": {"a": "b"}}):
+    for change in (
+        {"version": "1.5.0"},
+        {"weight": 1},
+        {"zone": "b"},
+        {"priority": 1},
+        {"metadata": {"a": "b"}},
+    ):
         changed = replace(instance(), **change)  # type: ignore[arg-type]
         assert leases.renew(changed, 10, 2.0).changes == (changed,)
 
