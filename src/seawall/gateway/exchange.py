@@ -308,12 +308,22 @@ class Exchange:
             admission.yield_place(self)
 
     def discard(self, attempt: Attempt, status: int, ended: bool, now: float) -> None:
-        """An answer that nobody gets. If it is whole, its connection can carry another."""
-        upstream = attempt.upstream
-        if ended and self.body_done and upstream is not None:
-            attempt.upstream = None
+        """An answer that nobody gets, `ended` or not."""
+        verdict = BAD if status >= 500 else NEITHER
+        if ended:
+            self._finish(attempt, verdict, now)
+        else:
+            self.leave(attempt, verdict, now)
+
+    def _finish(self, attempt: Attempt, verdict: int, now: float) -> None:
+        """The attempt has its whole answer: its connection can carry another exchange."""
+        upstream, attempt.upstream = attempt.upstream, None
+        assert upstream is not None
+        self.leave(attempt, verdict, now)
+        if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
             upstream.release(now)
-        self.leave(attempt, BAD if status >= 500 else NEITHER, now)
+        else:
+            upstream.close()  # it still has to read a request that it answered already
 
     def relayed(self, piece: bytes, ended: bool) -> None:
         """The next piece of the answer's body."""
@@ -338,14 +348,8 @@ class Exchange:
         """The whole answer was passed on."""
         attempt = self.attempt
         assert attempt is not None
-        upstream, attempt.upstream = attempt.upstream, None
-        assert upstream is not None
         verdict = GOOD if self.status < 500 else BAD
-        self.leave(attempt, verdict, now)
-        if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
-            upstream.release(now)
-        else:
-            upstream.close()  # it still has to read a request that it answered already
+        self._finish(attempt, verdict, now)
         self.end(now, verdict)
         self.down.finished(self._keep, now)
 
