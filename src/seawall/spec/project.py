@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from seawall.spec.gateway import GatewaySpec
+from seawall.spec.gateway import GatewaySpec, RouteSpec
 from seawall.spec.part import Part, known
 from seawall.topology import parse_version, service_name
 
@@ -81,6 +81,14 @@ class Spec(Part):
     root: Path = Field(default=Path(), exclude=True)
     origins: dict[str, str] = Field(default={}, exclude=True)
 
+    def _check_route(self, route: RouteSpec, where: str) -> None:
+        if route.service is not None:
+            known(route.service, self.services, f"{where}.service")
+        if route.fallback is not None and route.fallback.service:
+            known(route.fallback.service, self.services, f"{where}.fallback.service")
+        if route.auth is not None:
+            known(route.auth, self.gateway.auth, f"{where}.auth")
+
     @model_validator(mode="after")
     def _consistent(self) -> "Spec":
         for name, service in self.services.items():
@@ -88,13 +96,7 @@ class Spec(Part):
             for need in service.needs:
                 known(need, self.services, f"services.{name}.needs")
         for number, route in enumerate(self.gateway.routes):
-            where = f"gateway.routes[{number}]"
-            if route.service is not None:
-                known(route.service, self.services, f"{where}.service")
-            if route.fallback is not None and route.fallback.service:
-                known(route.fallback.service, self.services, f"{where}.fallback.service")
-            if route.auth is not None:
-                known(route.auth, self.gateway.auth, f"{where}.auth")
+            self._check_route(route, f"gateway.routes[{number}]")
         for name, auth in self.gateway.auth.items():
             for key in auth.keys:
                 if key.plan is not None:
