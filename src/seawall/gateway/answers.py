@@ -29,6 +29,7 @@ class Flag(StrEnum):
     CLIENT_TIMEOUT = "DT"  # the client sent or took too slowly
     TOO_LARGE = "PL"  # the body is over the route's limit
     STREAM_IDLE = "SI"  # nothing came in a stream for too long
+    TUNNEL_LIMIT = "TL"  # an upgraded connection lasted as long, or carried as much, as it may
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +64,13 @@ def too_late(seconds: float, *, retryable: bool) -> Answer:
 def bad_request(status: int, reason: str) -> Answer:
     """To a client whose bytes cannot be followed any further."""
     flag = Flag.CLIENT_TIMEOUT if status == 408 else Flag.CLIENT_PROTOCOL
-    return Answer(status=status, flag=flag, detail=reason, close=True)
+    offer = {"upgrade": "websocket", "sec-websocket-version": "13"} if status == 426 else {}
+    return Answer(status=status, flag=flag, detail=reason, headers=offer, close=True)
+
+
+def unknown_method() -> Answer:
+    """A service that folds methods to capitals takes `post` for POST; our routes do not."""
+    return Answer(status=501, flag=Flag.CLIENT_PROTOCOL, detail="no route names this method")
 
 
 SERVER: Final = "gateway"

@@ -11,6 +11,7 @@ from seawall.gateway.timers import NEVER
 from seawall.gateway.tunnel import Tunnel, switched
 from seawall.gateway.upstream import Endpoint, Upstream
 from seawall.resilience.breaker import Permit
+from seawall.wire import websocket
 from seawall.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -118,7 +119,12 @@ class Attempt:
     def may_switch(self, head: ResponseHead) -> bool:
         """Whether the instance may change to the protocol that it names."""
         wanted = forwarding.wanted_upgrade(self.exchange)
-        return bool(wanted) and head.upgrade == wanted
+        if not wanted or head.upgrade != wanted:
+            return False
+        asked = self.exchange.head.values(b"sec-websocket-key")
+        return wanted != websocket.NAME or websocket.agrees(
+            asked, head.values(b"sec-websocket-accept")
+        )
 
     def switched(self, head: ResponseHead, rest: bytes) -> Tunnel:
         """The instance speaks another protocol from here on."""

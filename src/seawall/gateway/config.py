@@ -108,6 +108,9 @@ class Route:
             raise Misconfigured(f"host_rewrite {self.host_rewrite!r} is no host")
         if "*" in self.host.removeprefix("*."):
             raise Misconfigured(f"host {self.host!r}: only a leading *. is a wildcard")
+        if "h2c" in (upgrade.lower() for upgrade in self.upgrades):
+            # RFC 9113, 3.1 has withdrawn it; through a proxy it is a way around every route.
+            raise Misconfigured(f"{self.label}: h2c is no protocol to upgrade to")
         if self.scopes and not self.auth:
             raise Misconfigured(f"{self.label}: scopes need auth")
         if self.max_requests is not None and self.max_requests < 1:
@@ -159,6 +162,9 @@ class Edge:
     # vain; some (`nc`, shell scripts) wait for the answer.
     half_close: float = 1.0
     max_body: int = 16 * 1024 * 1024  # 413
+    # Of a connection that was upgraded (WebSocket), whose bytes nobody looks at; 0 = no such limit.
+    tunnel_lifetime: float = 86_400.0  # a day: then a client comes back, maybe to another gateway
+    tunnel_bytes: int = 0  # both ways together
     linger: float = 2.0  # to take what a refused client still sends, so that it reads the answer
     # A Python process holds about 4 KB for an idle connection; 10,000 are 40 MB.
     max_connections: int = 10_000

@@ -40,8 +40,9 @@ BODY: Final = 1  # an exchange is under way and its request's body still comes
 WAIT: Final = 2  # an exchange is under way and its request is whole
 SKIP: Final = 3  # the answer is given, the rest of the body is thrown away
 TUNNEL: Final = 4
-LINGER: Final = 5
-CLOSED: Final = 6
+LINGER: Final = 5  # the last answer is given; what the client still sends is thrown away
+FLUSH: Final = 6  # the last answer is given; the client has not taken all of it
+CLOSED: Final = 7
 
 
 class Downstream(Timed):
@@ -400,6 +401,12 @@ class Downstream(Timed):
     def _hang_up(self, now: float) -> None:
         if self.state == BODY or self._buffer:
             self._linger(now)
+        elif unsent := self.transport.get_write_buffer_size():
+            # Nothing else would end a connection whose client has stopped to read.
+            self.state = FLUSH
+            self._unsent = unsent
+            self.transport.close()
+            self.arm(now + self._proxy.edge.write_timeout)
         else:
             self.state = CLOSED
             self.deadline = NEVER
@@ -412,12 +419,16 @@ class Downstream(Timed):
         self._buffer = b""
         self.end_writing()
         self.resume_reading()
-        self.arm(now + self._proxy.edge.linger)
+        self._unsent = self.transport.get_write_buffer_size()
+        edge = self._proxy.edge
+        self.arm(now + (edge.write_timeout if self._unsent else edge.linger))
 
     def expire(self, now: float) -> None:
         exchange = self.exchange
         if exchange is None:
-            if self.state == HEAD and self._buffer:
+            if self._is_taking(now):
+                self.arm(now + self._proxy.edge.write_timeout)
+            elif self.state == HEAD and self._buffer and not self.write_paused:
                 self._refuse(BadMessage(408, "the request's head did not come in time"))
             else:
                 self.abort()
@@ -436,6 +447,15 @@ class Downstream(Timed):
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         self._write_by = self._proxy.now() + self._proxy.edge.write_timeout
         return self._unsent >= before
+
+    def _is_taking(self, now: float) -> bool:
+        """Whether the client still takes what it was answered, if slowly."""
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if not 0 < self._unsent < before:
+            return False
+        if self.write_paused:
+            self._write_by = now + self._proxy.edge.write_timeout
+        return True
 
     def _is_trickling(self) -> bool:
         """Whether the body came too slowly since we looked last, and not by our own doing."""

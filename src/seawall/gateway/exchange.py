@@ -109,6 +109,9 @@ class Exchange:
             self.refuse(Answer(status=404, flag=Flag.NO_ROUTE, detail="no route matches"))
             return
         plan = self.plan = entry.value
+        if not head.known_method and head.method.decode() not in plan.route.methods:
+            self.refuse(answers.unknown_method())
+            return
         self._gap = plan.idle_timeout
         self.deadline = min(self.deadline, now + plan.total_timeout)
         for check in plan.filters:

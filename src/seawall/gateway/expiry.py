@@ -34,6 +34,9 @@ def expired(exchange: "Exchange", now: float) -> None:
 
 
 def _answer_expired(exchange: "Exchange", late: bool, now: float) -> None:
+    if exchange.tunnel is not None and exchange.tunnel.is_used_up(now):
+        exchange.tunnel.use_up(now)
+        return
     if exchange.down.write_paused and not late:
         exchange.touch(now)  # its reader is slow, for which there is a time of its own
         return

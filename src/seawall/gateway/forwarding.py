@@ -8,11 +8,12 @@ import re
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Final
 
+from seawall.gateway import answers
 from seawall.gateway.answers import Answer, Flag
 from seawall.identity.claims import Claims
 from seawall.resilience.deadline import ALLOWANCE, MAX_REMAINING, Deadline
 from seawall.wire import headers
-from seawall.wire.http1 import CHUNKED, ResponseHead
+from seawall.wire.http1 import CHUNKED, RequestHead, ResponseHead
 from seawall.wire.trace import TraceContext
 
 if TYPE_CHECKING:
@@ -42,8 +43,23 @@ def cross_boundary(exchange: "Exchange", proxy: "Proxy") -> Answer | None:
                 return Answer(
                     status=504, flag=Flag.UPSTREAM_TIMEOUT, detail="the deadline has passed"
                 )
+    if headers.MAX_FORWARDS in said and head.method == b"OPTIONS":
+        answer = _count_down(head, said[headers.MAX_FORWARDS])
+        if answer is not None:
+            return answer
     if exchange.down.trusted:
         _believe(exchange, proxy, said)
+    return None
+
+
+def _count_down(head: RequestHead, value: bytes) -> Answer | None:
+    """RFC 9110, section 7.6.2: how many more proxies OPTIONS may pass; here it ends at zero."""
+    if not value.isdigit() or len(value) > 9:
+        return answers.bad_request(400, "a Max-Forwards that is no number")
+    if not int(value):
+        detail = "this is the gateway, where Max-Forwards ended"
+        return Answer(status=200, flag=Flag.NONE, detail=detail)
+    head.lines.append(b"max-forwards: %d" % (int(value) - 1))
     return None
 
 
@@ -84,7 +100,7 @@ def request_bytes(exchange: "Exchange", until: float, now: float) -> bytes:
         exchange.path,
         head.query,
         b"\r\n".join(head.lines),
-        _forwarded(exchange) if down.trusted else down.forwarded,
+        _forwarded(exchange) if down.trusted else _untrusted(exchange),
         head.authority,
         ours,
     )
@@ -112,6 +128,16 @@ def forwarded(peer: str) -> bytes:
     return (
         f"x-forwarded-for: {peer}\r\nx-forwarded-proto: http\r\nvia: 1.1 {PSEUDONYM.decode()}"
     ).encode()
+
+
+def _untrusted(exchange: "Exchange") -> bytes:
+    """What a connection says, and as often as it passed a gateway like this one, that it did:
+    a request that goes in a circle is found whoever sends it."""
+    boundary = exchange.head.boundary
+    if not boundary or headers.VIA not in boundary:
+        return exchange.down.forwarded
+    hop = b", 1.1 " + PSEUDONYM
+    return exchange.down.forwarded + hop * boundary[headers.VIA].count(PSEUDONYM)
 
 
 def _forwarded(exchange: "Exchange") -> bytes:

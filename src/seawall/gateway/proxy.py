@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Final
@@ -117,12 +118,22 @@ class Trust:
         return any(parsed in network for network in self._networks)
 
     def client(self, forwarded_for: str) -> str:
-        """The right-most address that is no proxy of ours; the left-most if all are."""
+        """The right-most address that is no proxy of ours; the left-most if all are. Empty if
+        that is no address: whoever wrote it did not say who the client is."""
         hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
         for hop in reversed(hops):
             if not self.trusts(hop):
-                return hop
+                return hop if _is_address(hop) else ""
         return hops[0] if hops else ""
+
+
+@lru_cache(maxsize=_MAX_PEERS)
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone can be any text, and this goes into the log
 
 
 class Proxy:

@@ -1,8 +1,14 @@
-"""After an upgrade: bytes both ways, as they come, until both sides have ended or nothing comes."""
+"""After an upgrade: bytes both ways, as they come, until both sides have ended or nothing comes.
+
+Nobody looks at the bytes, so they are counted: a tunnel ends after so many, and after so long.
+"""
 
 from typing import TYPE_CHECKING
 
 from seawall.gateway import forwarding
+from seawall.gateway.answers import Flag
+from seawall.gateway.attempt import GOOD, NEITHER
+from seawall.gateway.timers import NEVER
 from seawall.gateway.upstream import Upstream
 from seawall.wire.http1 import ResponseHead
 
@@ -20,6 +26,7 @@ def switched(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest:
     exchange.bytes_out += len(rest)
     exchange.down.write(forwarding.switch_bytes(exchange, head, rest))
     tunnel = exchange.tunnel = Tunnel(exchange, proxy, upstream, idle)
+    tunnel.begin()
     exchange.down.begin_tunnel(tunnel)
     return tunnel
 
@@ -31,7 +38,7 @@ class Tunnel:
     for `half_close` seconds.
     """
 
-    __slots__ = ("_exchange", "_half_ended", "_idle", "_proxy", "_upstream")
+    __slots__ = ("_exchange", "_half_ended", "_idle", "_left", "_proxy", "_until", "_upstream")
 
     def __init__(
         self, exchange: "Exchange", proxy: "Proxy", upstream: Upstream, idle: float
@@ -41,20 +48,34 @@ class Tunnel:
         self._upstream: Upstream = upstream
         self._idle: float = idle  # seconds without a byte, after which it ends
         self._half_ended: bool = False
-        exchange.due = proxy.now() + idle
-        exchange.down.arm(exchange.due)
+        edge = proxy.edge
+        self._until: float = proxy.now() + (edge.tunnel_lifetime or NEVER)
+        self._left: float = edge.tunnel_bytes or NEVER
+
+    def begin(self) -> None:
+        self._touch()
+        self._exchange.down.arm(self._exchange.due)
+
+    def is_used_up(self, now: float) -> bool:
+        """Whether it has lasted as long, or carried as much, as it may."""
+        return now >= self._until or self._left < 0
+
+    def use_up(self, now: float) -> None:
+        """End it, visibly for both sides."""
+        self._exchange.drop(now, NEITHER)
+        self._exchange.broken(Flag.TUNNEL_LIMIT, now, GOOD)
 
     def from_service(self, data: bytes) -> None:
         exchange = self._exchange
         exchange.bytes_out += len(data)
         exchange.down.write(data)
-        self._touch()
+        self._carried(len(data))
 
     def from_client(self, data: bytes) -> None:
         exchange = self._exchange
         exchange.bytes_in += len(data)
         self._upstream.transport.write(data)
-        self._touch()
+        self._carried(len(data))
 
     def service_ended(self) -> None:
         self._exchange.down.end_writing()
@@ -72,6 +93,13 @@ class Tunnel:
             self._half_ended = True
             exchange.client_ended()
 
+    def _carried(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            self.use_up(self._proxy.now())
+        else:
+            self._touch()
+
     def _touch(self) -> None:
         if not self._half_ended:
-            self._exchange.due = self._proxy.now() + self._idle
+            self._exchange.due = min(self._proxy.now() + self._idle, self._until)

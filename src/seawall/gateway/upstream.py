@@ -179,6 +179,7 @@ class Upstream(Timed):
         self.state = AWAITING
         self.deadline = NEVER
         self._method = method
+        self._interim = 0
         self.transport.write(data)
 
     def release(self, now: float) -> None:
@@ -285,9 +286,9 @@ class Upstream(Timed):
             data = self._held + data
             self._held = b""
         end = data.find(b"\r\n\r\n") + 4
+        if (end if end >= 4 else len(data)) > MAX_RESPONSE_HEAD:
+            raise BadMessage(502, f"a head of more than {MAX_RESPONSE_HEAD} bytes")
         if end < 4:
-            if len(data) > MAX_RESPONSE_HEAD:
-                raise BadMessage(502, f"a head of more than {MAX_RESPONSE_HEAD} bytes")
             self._held = data
             return
         head = scan_response(data, end, self._method)

@@ -8,6 +8,8 @@ from seawall.wire.http1 import CONTROLS, BadMessage
 
 # A chunk's size line with its extensions, which nobody uses.
 MAX_CHUNK_LINE: Final = 256
+# All extensions of one message: a body of tiny chunks may not cost us many times what it weighs.
+MAX_EXTENSIONS: Final = 16 * 1024
 # All trailers of one message.
 MAX_TRAILERS: Final = 8 * 1024
 # Chunks are counted in 60 bits: what needs more is an attack on somebody's integers.
@@ -32,13 +34,24 @@ class Chunked:
     the body has ended, and `surplus` is what came behind its end.
     """
 
-    __slots__ = ("_held", "_left", "_state", "_trailers", "_unwrap", "done", "length", "surplus")
+    __slots__ = (
+        "_extensions",
+        "_held",
+        "_left",
+        "_state",
+        "_trailers",
+        "_unwrap",
+        "done",
+        "length",
+        "surplus",
+    )
 
     def __init__(self, unwrap: bool = False) -> None:
         self._unwrap: bool = unwrap
         self._state: int = _SIZE
         self._left: int = 0  # bytes of this chunk that are still to come
         self._held: bytes = b""  # the beginning of a line
+        self._extensions: int = 0
         self._trailers: int = 0
         self.length: int = 0
         self.done: bool = False
@@ -100,6 +113,9 @@ class Chunked:
             raise BadMessage(400, "a chunk size that is no number")
         if semicolon and _CHUNK_EXTENSIONS.fullmatch(semicolon + extensions) is None:
             raise BadMessage(400, "a broken chunk extension")
+        self._extensions += len(extensions)
+        if self._extensions > MAX_EXTENSIONS:
+            raise BadMessage(400, f"chunk extensions of more than {MAX_EXTENSIONS} bytes")
         self._left = int(digits, 16)
         if not self._left:
             self._state = _TRAILERS

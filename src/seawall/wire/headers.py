@@ -21,20 +21,22 @@ CONNECTION: Final = 4
 HOP: Final = 5
 UPGRADE: Final = 6
 EXPECT: Final = 7
+RANGE: Final = 8
 # From here on: boundary fields.
-BOUNDARY: Final = 8
-FORWARDED_FOR: Final = 8
-FORWARDED_PROTO: Final = 9
-FORWARDED_HOST: Final = 10
-REQUEST_ID: Final = 11
-TRACEPARENT: Final = 12
-TRACESTATE: Final = 13
-BAGGAGE: Final = 14
-DEADLINE: Final = 15
-VIA: Final = 16
-FORBIDDEN: Final = 17  # never believed from outside, whoever sends it
-SERVED_BY: Final = 18  # in responses
-IMPORTANCE: Final = 19
+BOUNDARY: Final = 9
+FORWARDED_FOR: Final = 9
+FORWARDED_PROTO: Final = 10
+FORWARDED_HOST: Final = 11
+REQUEST_ID: Final = 12
+TRACEPARENT: Final = 13
+TRACESTATE: Final = 14
+BAGGAGE: Final = 15
+DEADLINE: Final = 16
+VIA: Final = 17
+MAX_FORWARDS: Final = 18
+FORBIDDEN: Final = 19  # never believed from outside, whoever sends it
+SERVED_BY: Final = 20  # in responses
+IMPORTANCE: Final = 21
 
 INVALID: Final = -1
 
@@ -58,6 +60,7 @@ _REQUEST: Final = {
     **_FRAMING,
     b"host": HOST,
     b"expect": EXPECT,
+    b"range": RANGE,
     b"x-forwarded-for": FORWARDED_FOR,
     b"x-forwarded-proto": FORWARDED_PROTO,
     b"x-forwarded-host": FORWARDED_HOST,
@@ -67,16 +70,25 @@ _REQUEST: Final = {
     b"baggage": BAGGAGE,
     b"x-deadline-ms": DEADLINE,
     b"via": VIA,
+    b"max-forwards": MAX_FORWARDS,
     b"x-importance": IMPORTANCE,
-    b"forwarded": FORBIDDEN,
-    b"x-forwarded-port": FORBIDDEN,
-    b"x-forwarded-prefix": FORBIDDEN,
-    b"x-forwarded-server": FORBIDDEN,
-    b"x-real-ip": FORBIDDEN,
-    b"x-identity-subject": FORBIDDEN,
-    b"x-identity-scopes": FORBIDDEN,
-    b"x-identity-issuer": FORBIDDEN,
+    **dict.fromkeys(
+        (
+            b"forwarded x-real-ip "
+            # Where a client is, in the words of other proxies and content networks.
+            b"client-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip "
+            b"x-originating-ip x-remote-ip x-remote-addr "
+            # Who it is, in those of servers that check passwords or certificates.
+            b"remote-user x-remote-user x-user x-ssl-client-cert x-ssl-client-verify "
+            # Another path than the one that was matched (IIS, Symfony, Zend).
+            b"x-original-url x-original-uri x-rewrite-url"
+        ).split(),
+        FORBIDDEN,
+    ),
 }
+# Families of such names, those of tomorrow included. Their members above are understood.
+_FORBIDDEN_FAMILIES: Final = (b"x-forwarded-", b"x-identity-", b"x-user-")
+_HARMLESS: Final = frozenset({b"x-user-agent"})  # a gRPC-Web client's name for itself
 _RESPONSE: Final = {
     **_HOP_BY_HOP,
     **_FRAMING,
@@ -99,8 +111,12 @@ _COMMON: Final = (
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")  # RFC 9110, section 5.6.2
 
 # A Connection field may not take these away from the next hop: it would change where the message
-# ends or to whom it goes.
-NOT_CONNECTION_OPTIONS: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+# ends, to whom it goes, who is asking, or what may be kept of it. What the gateway itself says is
+# written after such fields are taken out, and cannot be named away.
+NOT_CONNECTION_OPTIONS: Final = frozenset(
+    b"host content-length transfer-encoding authorization cookie cache-control content-type "
+    b"content-encoding content-range expect origin range set-cookie vary www-authenticate".split()
+)
 
 
 def is_token(text: bytes) -> bool:
@@ -112,17 +128,23 @@ def _kind(name: bytes, table: dict[bytes, int]) -> int:
         return INVALID
     lower = name.lower()
     known = table.get(lower)
-    if known is None and b"_" in lower:
-        # CGI, WSGI and many frameworks fold "-" and "_" into one: X_Identity_Subject would arrive
-        # as X-Identity-Subject. Such a twin is dropped, never understood.
-        return FORBIDDEN if lower.replace(b"_", b"-") in table else PLAIN
-    return PLAIN if known is None else known
+    if known is not None:
+        return known
+    # CGI, WSGI and many frameworks fold "-" and "_" into one: X_Identity_Subject would arrive
+    # as X-Identity-Subject. Such a twin is dropped, never understood.
+    folded = lower.replace(b"_", b"-")
+    return FORBIDDEN if folded in table else PLAIN
 
 
 @lru_cache(maxsize=4096)  # names in use by honest programs; inventing more only costs the inventor
 def request_kind(name: bytes) -> int:
     """What a request's field is to a proxy; INVALID if this cannot name a field."""
-    return _kind(name, _REQUEST)
+    kind = _kind(name, _REQUEST)
+    if kind == PLAIN:
+        folded = name.lower().replace(b"_", b"-")
+        if folded.startswith(_FORBIDDEN_FAMILIES) and folded not in _HARMLESS:
+            return FORBIDDEN
+    return kind
 
 
 @lru_cache(maxsize=4096)

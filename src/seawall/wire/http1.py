@@ -14,7 +14,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from seawall.wire import headers
+from seawall.wire import headers, websocket
 from seawall.wire.headers import (
     PLAIN_REQUEST,
     PLAIN_RESPONSE,
@@ -31,8 +31,12 @@ MAX_HEAD: Final = 16 * 1024
 MAX_TARGET: Final = 8 * 1024
 # Browsers send about 20. Each costs a step of the scan, so a flood of tiny ones is bounded too.
 MAX_FIELDS: Final = 100
+# Viewers of documents ask for a handful of ranges at once. Many small ones make a server send the
+# same bytes many times (RFC 9110, section 17.15).
+MAX_RANGES: Final = 32
 # A response's head; real ones carry cookies and policies of some kilobytes.
 MAX_RESPONSE_HEAD: Final = 64 * 1024
+MAX_RESPONSE_FIELDS: Final = 500
 # Bodies are counted in 60 bits: what needs more is an attack on somebody's integers.
 MAX_DIGITS: Final = 18
 # What no line may hold: every control character but the tab.
@@ -82,6 +86,7 @@ class RequestHead:
         "expects_continue",
         "host",
         "keep_alive",
+        "known_method",
         "lines",
         "method",
         "path",
@@ -92,6 +97,7 @@ class RequestHead:
 
     def __init__(self, method: bytes, path: bytes, query: bytes, authority: bytes) -> None:
         self.method: bytes = method
+        self.known_method: bool = True
         self.path: bytes = path
         self.query: bytes = query
         self.authority: bytes = authority
@@ -106,7 +112,7 @@ class RequestHead:
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of a plain field (`name` in lower case), in their order."""
-        return [line.partition(b":")[2].strip(b" \t") for line in self.lines if _name(line) == name]
+        return _values(self.lines, name)
 
     def has(self, name: bytes) -> bool:
         """Whether a plain field (`name` in lower case) is there."""
@@ -145,14 +151,16 @@ class ResponseHead:
 
     def value(self, name: bytes) -> bytes:
         """The first value of a plain field (`name` in lower case), or nothing."""
-        for line in self.lines:
-            if _name(line) == name:
-                return line.partition(b":")[2].strip(b" \t")
-        return b""
+        values = self.values(name)
+        return values[0] if values else b""
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a plain field (`name` in lower case), in their order."""
+        return _values(self.lines, name)
 
     def is_event_stream(self) -> bool:
-        kinds = [line.partition(b":")[2] for line in self.lines if _name(line) == b"content-type"]
-        return any(kind.strip(b" \t").lower().startswith(b"text/event-stream") for kind in kinds)
+        kinds = self.values(b"content-type")
+        return any(kind.lower().startswith(b"text/event-stream") for kind in kinds)
 
 
 def head_end(data: bytes) -> int:
@@ -194,6 +202,7 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
     head = _request_line(lines.pop(0))
     head.lines = lines
     host: bytes | None = None
+    ranges = 0
     special: list[tuple[int, bytes]] = []
     taken: list[bytes] = []
     names = _NAMES.findall(text)
@@ -216,6 +225,11 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
                 raise BadMessage(400, "more than one Host")
             host = value
             continue
+        if kind == headers.RANGE:
+            ranges += value.count(b",") + 1
+            if ranges > MAX_RANGES:
+                raise BadMessage(416, f"more than {MAX_RANGES} ranges")
+            continue
         if kind < headers.BOUNDARY:
             special.append((kind, value))
         else:
@@ -236,7 +250,8 @@ def _request_line(line: bytes) -> RequestHead:
     if len(parts) != 3:
         raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
     method, target, version = parts
-    if method not in _METHODS:
+    known = method in _METHODS
+    if not known:
         _check_method(method)
     if len(target) > MAX_TARGET:
         raise BadMessage(414, f"the target is longer than {MAX_TARGET} bytes")
@@ -253,10 +268,11 @@ def _request_line(line: bytes) -> RequestHead:
     except BadTarget as exc:
         raise BadMessage(400, str(exc)) from None
     head = RequestHead(method, path, query, authority)
+    head.known_method = known
     if version != b"HTTP/1.1":
         if version != b"HTTP/1.0":
-            known = _VERSION.fullmatch(version) is not None
-            raise BadMessage(505 if known else 400, "the version is neither HTTP/1.1 nor 1.0")
+            other = _VERSION.fullmatch(version) is not None
+            raise BadMessage(505 if other else 400, "the version is neither HTTP/1.1 nor 1.0")
         head.version_1_1 = head.keep_alive = False
     return head
 
@@ -274,7 +290,7 @@ def _settle_host(head: RequestHead, host: bytes | None) -> None:
     if host is None and head.version_1_1:
         raise BadMessage(400, "no Host")
     named = b"" if host is None else host_name(host)
-    if head.authority:
+    if head.authority and named is not None:
         # RFC 9112, 3.2.2: the target says whom, and the Host field is made from it.
         named = host_name(head.authority)
         head.remove(b"host")
@@ -309,6 +325,15 @@ def _settle_framing(head: RequestHead, special: list[tuple[int, bytes]]) -> None
             head.expects_continue = True
         elif kind == headers.UPGRADE and b"upgrade" in options and not head.body:
             head.upgrade = value.lower() if head.version_1_1 else b""
+    if head.upgrade == websocket.NAME:
+        _check_websocket(head)
+
+
+def _check_websocket(head: RequestHead) -> None:
+    versions, keys = head.values(b"sec-websocket-version"), head.values(b"sec-websocket-key")
+    status, why = websocket.fault(head.method, versions, keys)
+    if status:
+        raise BadMessage(status, why)
 
 
 def _number(value: bytes, status: int) -> int:
@@ -359,6 +384,10 @@ def _without(lines: list[bytes], options: list[bytes], status: int) -> list[byte
     return [line for line in lines if _name(line) not in named]
 
 
+def _values(lines: list[bytes], name: bytes) -> list[bytes]:
+    return [line.partition(b":")[2].strip(b" \t") for line in lines if _name(line) == name]
+
+
 def _name(line: bytes) -> bytes:
     return line.partition(b":")[0].lower()
 
@@ -377,6 +406,8 @@ def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:  # noqa
     flat = b"".join(lines)
     if flat.translate(_NO_CONTROLS) != flat:
         raise BadMessage(502, "a control character in the head")
+    if len(lines) > MAX_RESPONSE_FIELDS + 1:
+        raise BadMessage(502, f"more than {MAX_RESPONSE_FIELDS} fields")
     first = lines.pop(0)
     head = ResponseHead(_status(first), first, lines)
     special: list[tuple[int, bytes]] = []
@@ -429,6 +460,8 @@ def _frame_response(head: ResponseHead, method: bytes, special: list[tuple[int, 
         head.body = 0  # a length is passed on all the same: it describes what GET would bring
     elif status < 200 or status == 204:
         head.body = 0
+        if length > 0 or coding is not None:
+            head.keep_alive = False  # a body that may not be there may come all the same
         if length >= 0:
             head.lines = [line for line in head.lines if _name(line) != b"content-length"]
 
@@ -438,7 +471,7 @@ def _settle_connection(head: ResponseHead, special: list[tuple[int, bytes]]) -> 
     head.lines = _without(head.lines, options, 502)
     head.keep_alive = b"close" not in options
     for kind, value in special:
-        if kind == headers.UPGRADE:
+        if kind == headers.UPGRADE and b"upgrade" in options:
             head.upgrade = value.lower()
         elif kind == headers.SERVED_BY:
             head.served_by = value

@@ -2,7 +2,8 @@
 
 Two programs that read one path differently are a way around authorisation (CVE-2019-9901,
 CVE-2025-66490), so there is one reading here, and what has no single reading is refused:
-encoded slashes, backslashes and NUL, broken escapes, bytes that are not UTF-8, `..` above the root.
+encoded slashes, backslashes and controls, broken escapes, bytes that are not UTF-8, `..` above the
+root or with parameters.
 """
 
 import re
@@ -27,7 +28,10 @@ _PLAIN: Final = bytes(
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 )
-_REFUSED: Final = frozenset(b"/\\\x00")
+# Encoded, these are read in two ways; no honest path holds a control character.
+_REFUSED: Final = frozenset([*b"/\\", *range(32), 127])
+# To servers that cut parameters off each segment (Tomcat), `..;x` is `..`.
+_DOTS_WITH_PARAMETERS: Final = re.compile(rb"\.{1,2}(?:;|%3B)")
 _HOST: Final = re.compile(
     rb"([A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
@@ -76,6 +80,8 @@ def canonical(path: bytes) -> bytes:
             if not kept:
                 raise BadTarget(".. leads above the root")
             kept.pop()
+        elif part[:1] == b"." and _DOTS_WITH_PARAMETERS.match(part):
+            raise BadTarget("a dot segment with parameters")
         elif part and part != b".":
             kept.append(part)
     ends_in_folder = parts[-1] in (b"", b".", b"..")
@@ -112,7 +118,7 @@ def _unescaped(path: bytes) -> bytes:
         except ValueError:
             raise BadTarget("a broken % escape") from None
         if byte in _REFUSED or piece[:1] in (b"+", b"-", b"_"):
-            raise BadTarget("an encoded slash, backslash or NUL, or a broken escape")
+            raise BadTarget("an encoded slash, backslash or control, or a broken escape")
         kept += bytes((byte,)) if byte in _UNRESERVED else b"%%%02X" % byte
         text.append(byte)
         kept += piece[2:]

@@ -248,13 +248,18 @@ async def test_paths_are_rewritten_and_the_canonical_one_is_sent() -> None:
 async def upgrade(request: Received) -> None:
     request.writer.write(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Accept: x\r\n\r\nhello"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello"
     )
     while data := await request.reader.read(100):
         request.writer.write(data.upper())
 
 
-UPGRADE = ("connection: Upgrade", "upgrade: websocket", "sec-websocket-key: x")
+UPGRADE = (
+    "connection: Upgrade",
+    "upgrade: websocket",
+    "sec-websocket-version: 13",
+    "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",  # the example of RFC 6455
+)
 
 
 async def test_a_websocket_is_a_tunnel() -> None:
