@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import unquote_to_bytes
 
 from seawall.errors import Refused, Unavailable
 from seawall.gateway.answers import Answer, Flag
@@ -91,7 +92,7 @@ class Authenticate:
         values = head.values(self._header)
         if not values:
             return self._refusal("", "a credential is needed")
-        if len(values) > 1 or (self._bearer and b"access_token=" in head.query):
+        if len(values) > 1 or self._is_elsewhere(head):
             return Answer(
                 status=400,
                 flag=Flag.UNAUTHORIZED,
@@ -104,6 +105,14 @@ class Authenticate:
             if scheme.lower() != b"bearer":
                 return self._refusal("", "a bearer token is needed")
         return value.strip(b" ").decode("latin-1")
+
+    def _is_elsewhere(self, head: RequestHead) -> bool:
+        """Whether there is a second credential, in a place where a service may look for it."""
+        if self._bearer:
+            query = head.query
+            return b"access_token=" in (unquote_to_bytes(query) if b"%" in query else query)
+        names = [line.partition(b":")[0].lower() for line in head.lines]
+        return any(name.replace(b"_", b"-") == self._header != name for name in names)
 
     def _refusal(self, error: str, detail: str) -> Answer:
         return Answer(

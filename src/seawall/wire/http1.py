@@ -324,12 +324,15 @@ def _settle_framing(head: RequestHead, special: list[tuple[int, bytes]]) -> None
                 raise BadMessage(417, "an expectation other than 100-continue")
             head.expects_continue = True
         elif kind == headers.UPGRADE and b"upgrade" in options and not head.body:
-            head.upgrade = value.lower() if head.version_1_1 else b""
-    if head.upgrade == websocket.NAME:
-        _check_websocket(head)
+            _settle_upgrade(head, value.lower())
 
 
-def _check_websocket(head: RequestHead) -> None:
+def _settle_upgrade(head: RequestHead, wanted: bytes) -> None:
+    if not head.version_1_1:
+        return
+    head.upgrade = wanted
+    if wanted != websocket.NAME:
+        return
     versions, keys = head.values(b"sec-websocket-version"), head.values(b"sec-websocket-key")
     status, why = websocket.fault(head.method, versions, keys)
     if status:

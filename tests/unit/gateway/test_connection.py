@@ -1,83 +1,9 @@
 """Client and instance connections on transports that only remember: every cut of the bytes."""
 
-from random import Random
-from typing import Any, cast
-
 import pytest
 
-from seawall.gateway.config import GatewayConfig, Route
-from seawall.gateway.connection import Downstream
-from seawall.gateway.gateway import Gateway, Known, Static
-from seawall.gateway.upstream import Upstream
-from seawall.testing.clock import ManualClock
-from seawall.topology import Address, Instance, InstanceState
-
-
-class Wire:
-    """A transport that remembers what was written."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.closed = False
-        self.reading = True
-
-    def write(self, data: bytes) -> None:
-        self.data += data
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return "192.0.2.1", 1
-
-    def taken(self) -> bytes:
-        data, self.data = self.data, b""
-        return data
-
-
-class Pair:
-    """A client's connection, and one to the only instance."""
-
-    def __init__(self) -> None:
-        clock = ManualClock()
-        instance = Instance(
-            service="shop",
-            version="1.0.0",
-            instance_id="shop-1",
-            incarnation="1",
-            address=Address("192.0.2.2", 80),
-            state=InstanceState.READY,
-        )
-        source = Static(instance)
-        config = GatewayConfig(routes=(Route(service="shop"),))
-        self.gateway = Gateway(config, source, clock=clock, rng=Random(1))
-        self.gateway._view_changed(Known((instance,)))
-        self.client, self.service = Wire(), Wire()
-        self.down = Downstream(self.gateway.proxy)
-        self.down.connection_made(cast(Any, self.client))
-        self.endpoint = self.gateway.cluster_list()[0].endpoints[0]
-        self.endpoint.connections += 1
-        self.up = Upstream(self.endpoint, self.endpoint._dialer)
-        self.up.connection_made(cast(Any, self.service))
-        self.endpoint.idle.append(self.up)
-
+from seawall.gateway.config import Edge
+from tests.support.wires import Pair
 
 REQUESTS = [
     b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -154,3 +80,31 @@ def test_a_client_that_reads_ahead_is_paused_at_the_bound() -> None:
     pair.down.data_received(REQUESTS[0])
     pair.down.data_received(b"x" * 70_000)
     assert not pair.client.reading
+
+
+@pytest.mark.parametrize("more", [b"", b"POST /b HTTP/1.1\r\n"])
+def test_a_client_that_takes_nothing_of_its_last_answer_is_dropped(more: bytes) -> None:
+    pair = Pair(edge=Edge(write_timeout=30.0, linger=2.0))
+    pair.down.data_received(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" + more)
+    pair.client.unsent = 1000
+    pair.up.data_received(ANSWERS[0])
+    assert pair.down in pair.gateway.proxy.connections
+    pair.client.unsent = 500
+    pair.pass_time(31)
+    assert not pair.client.aborted
+    pair.pass_time(31)
+    assert pair.client.aborted
+
+
+def test_a_client_that_takes_slowly_keeps_its_connection() -> None:
+    pair = Pair(edge=Edge(write_timeout=30.0, idle_timeout=10.0))
+    pair.down.data_received(REQUESTS[0])
+    pair.client.unsent = 1000
+    pair.down.pause_writing()
+    pair.up.data_received(ANSWERS[0])
+    for unsent in (800, 600, 400):
+        pair.client.unsent = unsent
+        pair.pass_time(31)
+        assert not pair.client.aborted
+    pair.pass_time(31)
+    assert pair.client.aborted
