@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, cast
 
 from seawall.gateway.auth import Provider
-from seawall.gateway.config import Edge, GatewayConfig, Route
+from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.connection import CLOSED, Downstream
 from seawall.gateway.gateway import Gateway, Known, Static
 from seawall.gateway.upstream import AWAITING, Upstream
@@ -79,7 +79,12 @@ class Pair:
         trusted_proxies: tuple[str, ...] = (),
     ) -> None:
         self.clock = ManualClock()
-        config = GatewayConfig(routes=routes, edge=edge or Edge(), trusted_proxies=trusted_proxies)
+        config = GatewayConfig(
+            routes=routes,
+            edge=edge or Edge(),
+            upstreams=Upstreams(attempts=1),  # a second one would open a connection
+            trusted_proxies=trusted_proxies,
+        )
         self.gateway = Gateway(
             config, Static(SHOP), clock=self.clock, rng=Random(1), providers=providers
         )
