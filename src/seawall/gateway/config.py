@@ -169,6 +169,12 @@ class Edge:
     # A Python process holds about 4 KB for an idle connection; 10,000 are 40 MB.
     max_connections: int = 10_000
 
+    def __post_init__(self) -> None:
+        if self.tunnel_lifetime < 0 or self.tunnel_bytes < 0:
+            raise Misconfigured(
+                "tunnel_lifetime and tunnel_bytes are not negative", fix="0 for no such limit"
+            )
+
 
 # By rate only: a few failures in a row, of one broken page, are no reason to close a service to
 # everybody.

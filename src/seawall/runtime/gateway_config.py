@@ -42,7 +42,12 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
         replicas=max(1, spec.replicas),
         name=name,
         trusted_proxies=tuple(spec.trusted_proxies),
-        edge=replace(Edge(), max_body=spec.max_body),
+        edge=replace(
+            Edge(),
+            max_body=spec.max_body,
+            tunnel_lifetime=spec.tunnel_lifetime,
+            tunnel_bytes=spec.tunnel_bytes,
+        ),
         upstreams=base,
         services={service: upstreams(table, base) for service, table in tables.items()},
         zone=spec.zone or zone,

@@ -164,4 +164,6 @@ class GatewaySpec(Part):
     zone: str = ""  # where the gateway runs; SEAWALL_ZONE if empty
     trusted_proxies: list[str] = []  # addresses or networks whose X-Forwarded-* are believed
     max_body: int = Field(default=16 * 1024 * 1024, ge=0)  # bytes; above it 413
+    tunnel_lifetime: float = Field(default=86_400.0, ge=0)  # seconds of a WebSocket; 0 = no end
+    tunnel_bytes: int = Field(default=0, ge=0)  # of a WebSocket, both ways together; 0 = no limit
     drain: float = Field(default=10.0, ge=0, le=3600)  # seconds
