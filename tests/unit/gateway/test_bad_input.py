@@ -34,14 +34,15 @@ def row(number: int, what: str, *values: Any) -> Any:
     return pytest.param(*values, id=f"row-{number:02d}-{what}")
 
 
+END = b"0\r\n\r\n"  # so that what is refused is the head, and not the body behind it
 CL, TE = b"content-length: 5", b"transfer-encoding: chunked"
 WEBSOCKET = (b"connection: upgrade", b"upgrade: websocket")
 VERSION, KEY = b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 REFUSED = [
-    row(1, "both-framings", head(CL, TE), 400),
-    row(1, "both-framings-turned", head(TE, CL), 400),
+    row(1, "both-framings", head(CL, TE) + END, 400),
+    row(1, "both-framings-turned", head(TE, CL) + END, 400),
     row(2, "two-lengths", head(CL, b"content-length: 6"), 400),
     row(2, "equal-lengths", head(CL, CL), 400),
     row(2, "a-list-of-lengths", head(b"content-length: 5, 6"), 400),
@@ -51,19 +52,19 @@ REFUSED = [
     row(3, "inner-space", head(b"content-length: 5 5"), 400),
     row(3, "overflow", head(b"content-length: 18446744073709551616"), 400),
     row(3, "empty", head(b"content-length:"), 400),
-    row(4, "unknown-coding", head(b"transfer-encoding: secret"), 501),
-    row(4, "chunked-is-not-last", head(b"transfer-encoding: chunked, gzip"), 400),
-    row(4, "gzip-alone", head(b"transfer-encoding: gzip"), 400),
-    row(5, "space-before-colon", head(b"transfer-encoding : chunked"), 400),
+    row(4, "unknown-coding", head(b"transfer-encoding: secret") + END, 501),
+    row(4, "chunked-is-not-last", head(b"transfer-encoding: chunked, gzip") + END, 400),
+    row(4, "gzip-alone", head(b"transfer-encoding: gzip") + END, 400),
+    row(5, "space-before-colon", head(b"transfer-encoding : chunked") + END, 400),
     row(5, "space-before-colon-of-length", head(b"content-length : 5"), 400),
-    row(6, "vertical-tab", head(b"transfer-encoding: \x0bchunked"), 400),
-    row(6, "form-feed", head(b"transfer-encoding: chunked\x0c"), 400),
-    row(6, "nul", head(b"transfer-encoding: chunked\x00"), 400),
-    row(6, "a-letter-more", head(b"transfer-encoding: xchunked"), 501),
-    row(6, "quoted", head(b'transfer-encoding: "chunked"'), 501),
-    row(6, "twice", head(TE, TE), 400),
-    row(6, "once-and-hidden", head(TE, b"Transfer-Encoding: x"), 501),
-    row(8, "chunked-in-1.0", head(TE, line=b"POST / HTTP/1.0"), 400),
+    row(6, "vertical-tab", head(b"transfer-encoding: \x0bchunked") + END, 400),
+    row(6, "form-feed", head(b"transfer-encoding: chunked\x0c") + END, 400),
+    row(6, "nul", head(b"transfer-encoding: chunked\x00") + END, 400),
+    row(6, "a-letter-more", head(b"transfer-encoding: xchunked") + END, 501),
+    row(6, "quoted", head(b'transfer-encoding: "chunked"') + END, 501),
+    row(6, "twice", head(TE, TE) + END, 400),
+    row(6, "once-and-hidden", head(TE, b"Transfer-Encoding: x") + END, 501),
+    row(8, "chunked-in-1.0", head(TE, line=b"POST / HTTP/1.0") + END, 400),
     row(9, "folded", head(b"a: b", b" c"), 400),
     row(9, "folded-with-tab", head(b"transfer-encoding:", b"\tchunked"), 400),
     row(10, "bare-cr-in-value", head(b"a: b\rtransfer-encoding: chunked"), 400),
@@ -328,6 +329,7 @@ BAD_ANSWERS = [
     row(37, "control", b"HTTP/1.1 200 OK\r\na: b\x00\r\n\r\n"),
     row(37, "bare-cr", b"HTTP/1.1 200 OK\r\na: b\rset-cookie: c\r\n\r\n"),
     row(37, "folded", b"HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n"),
+    row(37, "space-before-colon", b"HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\nhello"),
     row(37, "many-fields", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 600 + b"\r\n"),
     row(37, "a-large-head", b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000 + b"\r\n\r\n"),
     row(39, "connection-names-length", b"HTTP/1.1 200 OK\r\nconnection: content-length\r\n\r\n"),

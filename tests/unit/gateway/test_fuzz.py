@@ -31,7 +31,7 @@ from tests.support.wires import Pair
 
 EXAMPLES = int(os.environ.get("SEAWALL_FUZZ_EXAMPLES", "0"))
 FUZZ = settings(
-    max_examples=EXAMPLES or 200,
+    max_examples=EXAMPLES or 300,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
@@ -45,8 +45,8 @@ NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 def mostly(right: Sequence[bytes], wrong: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """A word of `right` nine times in ten."""
-    often = 9 * max(len(wrong), 1) // len(right) or 1
+    """A word of `right` nineteen times in twenty."""
+    often = 19 * max(len(wrong), 1) // len(right) or 1
     return st.sampled_from([*wrong, *right * often])
 
 
@@ -83,8 +83,9 @@ LAST = mostly(
     [b"0\r\n\r\n", b"00\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"0;a\r\n\r\n"],
     [b"", b"0\r\n", b"0\r\n\n", b"0\n\n", b"0\r\nx\r\n\r\n", b"0\r\ncontent-length: 5\r\n\r\n"],
 )
+CHUNKED_BODY = b"5;a\r\nhello\r\n0\r\nx: y\r\n\r\n"
 BODY = (
-    st.sampled_from([b"", b"hello", b"hel"])
+    st.sampled_from([b"", b"hello", b"hel", CHUNKED_BODY, CHUNKED_BODY, b"0\r\n\r\n"])
     | st.tuples(st.lists(CHUNK.map(b"".join), max_size=3).map(b"".join), LAST).map(b"".join)
 )  # fmt: skip
 METHOD = mostly(b"GET POST PUT HEAD OPTIONS".split(), [b"get", b"CONNECT", b"G T", b"", b"PRI"])
@@ -149,6 +150,8 @@ def meant(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
             if end < 0:
                 break
             head = scan_request(data, end)
+            if not head.known_method:
+                break  # no route names it: llhttp, which knows HTTP's methods only, is no measure
             data = data[end:]
             if head.body == CHUNKED:
                 chunks = Chunked(unwrap=True)
