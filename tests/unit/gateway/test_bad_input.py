@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from seawall.gateway.config import Route
+from seawall.errors import Misconfigured
+from seawall.gateway.config import Edge, Route
 from seawall.gateway.forwarding import MAX_HOPS
 from seawall.gateway.upstream import MAX_INTERIM
 from seawall.wire.chunked import MAX_EXTENSIONS
@@ -499,6 +500,13 @@ def test_row_44_max_forwards_counts_down_and_ends_here() -> None:
 def test_row_45_honest_ranges_are_passed_on() -> None:
     (sent,) = Pair().feed(get(b"Range: bytes=0-1,5-9"))
     assert b"\r\nRange: bytes=0-1,5-9\r\n" in sent
+
+
+def test_limits_of_tunnels_are_no_debts() -> None:
+    with pytest.raises(Misconfigured):
+        Edge(tunnel_bytes=-1)
+    with pytest.raises(Misconfigured):
+        Edge(tunnel_lifetime=-1)
 
 
 def test_every_row_has_a_test() -> None:

@@ -414,6 +414,7 @@ def test_the_tables_take_what_asking_every_route_takes(
         {"response_headers": Edits(set={"x": "a\r\nb: c"})},
         {"response_headers": Edits(set={"x-request-id": "1"})},
         {"response_headers": Edits(set={"transfer-encoding": "chunked"})},
+        {"upgrades": ("websocket", "H2C")},
     ],
 )
 def test_a_route_that_cannot_match_is_refused(wrong: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, Unavailable
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
 from seawall.gateway.balance import HealthCheck, Sticky
-from seawall.gateway.config import GatewayConfig, Route, Upstreams
+from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.ledger import MemoryLedger
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.identity.api_keys import ApiKeys
@@ -38,6 +38,8 @@ DECLARED = """
 [gateway]
 trusted_proxies = ["10.0.0.0/8"]
 max_body = 1000
+tunnel_lifetime = 60
+tunnel_bytes = 5000
 drain = 3
 default_plan = "free"
 [gateway.plans.free]
@@ -96,7 +98,10 @@ def test_the_spec_is_told_in_the_gateway_s_words(spec: Spec) -> None:
         *(("10.0.0.0/8",), 1000),
         3,
     )
-    assert gateway_config(GatewaySpec()).routes == ()
+    assert (config.edge.tunnel_lifetime, config.edge.tunnel_bytes) == (60, 5000)
+    default = gateway_config(GatewaySpec())
+    assert default.routes == ()
+    assert default.edge == Edge()
 
 
 def test_what_a_route_does_itself_is_told_in_the_gateway_s_words() -> None:

@@ -15,6 +15,11 @@ from seawall.wire.headers import REQUEST_KINDS, RESPONSE_KINDS, request_kind, re
         (b"HTTP2-Settings", headers.HOP),
         (b"TE", headers.HOP),
         (b"X-Identity-Subject", headers.FORBIDDEN),
+        (b"Range", headers.RANGE),
+        (b"X-Forwarded-Tomorrow", headers.FORBIDDEN),
+        (b"X_User_Id", headers.FORBIDDEN),
+        (b"X-User-Agent", headers.PLAIN),
+        (b"X-Users", headers.PLAIN),
         (b"X-Anything", headers.PLAIN),
         (b"x_anything", headers.PLAIN),
         (b"", headers.INVALID),
@@ -39,6 +44,11 @@ def test_twins_with_underscores_are_not_passed_on(name: bytes) -> None:
 def test_the_tables_agree_with_the_functions() -> None:
     assert all(request_kind(name) == kind for name, kind in REQUEST_KINDS.items())
     assert all(response_kind(name) == kind for name, kind in RESPONSE_KINDS.items())
+
+
+def test_a_response_may_name_what_a_request_may_not() -> None:
+    assert response_kind(b"X-User-Id") == headers.PLAIN
+    assert response_kind(b"Content_Length") == headers.FORBIDDEN
 
 
 def test_a_list_is_split_into_its_members() -> None:

@@ -27,6 +27,8 @@ from seawall.wire.target import BadTarget, canonical, host_name, split_target, s
         (b"/a;x=1", b"/a;x=1", b""),
         (b"/a|b?c=[1]|{2}", b"/a|b", b"?c=[1]|{2}"),
         (b"/...", b"/...", b""),
+        (b"/.well;x", b"/.well;x", b""),
+        (b"/...;x", b"/...;x", b""),
     ],
 )
 def test_a_target_has_one_canonical_path(target: bytes, path: bytes, query: bytes) -> None:
@@ -46,6 +48,12 @@ def test_a_target_has_one_canonical_path(target: bytes, path: bytes, query: byte
         b"/a%5cb",
         b"/a\\b",
         b"/a%00",
+        b"/a%0d%0ab",
+        b"/a%7f",
+        b"/a/..;/b",
+        b"/a/.;x=1/b",
+        b"/a/..%3bx/b",
+        b"/a/%2e%2e;/b",
         b"/a%",
         b"/a%2",
         b"/a%zz",
