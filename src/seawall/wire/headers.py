@@ -35,8 +35,9 @@ DEADLINE: Final = 16
 VIA: Final = 17
 MAX_FORWARDS: Final = 18
 FORBIDDEN: Final = 19  # never believed from outside, whoever sends it
-SERVED_BY: Final = 20  # in responses
-IMPORTANCE: Final = 21
+UNBELIEVED: Final = 20  # as those, but a route may set it itself
+SERVED_BY: Final = 21  # in responses
+IMPORTANCE: Final = 22
 
 INVALID: Final = -1
 
@@ -79,16 +80,18 @@ _REQUEST: Final = {
             b"client-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip "
             b"x-originating-ip x-remote-ip x-remote-addr "
             # Who it is, in those of servers that check passwords or certificates.
-            b"remote-user x-remote-user x-user x-ssl-client-cert x-ssl-client-verify "
+            b"remote-user x-remote-user x-user x-user-id x-user-name x-user-email x-user-role "
+            b"x-user-roles x-user-groups x-user-scopes x-userid x-username x-ssl-client-cert "
+            b"x-ssl-client-dn x-ssl-client-verify x-forwarded-user x-forwarded-client-cert "
             # Another path than the one that was matched (IIS, Symfony, Zend).
             b"x-original-url x-original-uri x-rewrite-url"
         ).split(),
-        FORBIDDEN,
+        UNBELIEVED,
     ),
 }
-# Families of such names, those of tomorrow included. Their members above are understood.
-_FORBIDDEN_FAMILIES: Final = (b"x-forwarded-", b"x-identity-", b"x-user-")
-_HARMLESS: Final = frozenset({b"x-user-agent"})  # a gRPC-Web client's name for itself
+# Families of such names, those of tomorrow included. Members that stand above are understood.
+_FORWARDED: Final = b"x-forwarded-"
+_IDENTITY: Final = b"x-identity-"
 _RESPONSE: Final = {
     **_HOP_BY_HOP,
     **_FRAMING,
@@ -141,9 +144,12 @@ def request_kind(name: bytes) -> int:
     """What a request's field is to a proxy; INVALID if this cannot name a field."""
     kind = _kind(name, _REQUEST)
     if kind == PLAIN:
-        folded = name.lower().replace(b"_", b"-")
-        if folded.startswith(_FORBIDDEN_FAMILIES) and folded not in _HARMLESS:
+        lower = name.lower()
+        folded = lower.replace(b"_", b"-")
+        if folded.startswith(_IDENTITY):
             return FORBIDDEN
+        if folded.startswith(_FORWARDED):
+            return UNBELIEVED if folded == lower else FORBIDDEN
     return kind
 
 

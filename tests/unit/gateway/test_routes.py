@@ -420,3 +420,8 @@ def test_the_tables_take_what_asking_every_route_takes(
 def test_a_route_that_cannot_match_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(Misconfigured):
         Route(**{"service": "a", **wrong})  # type: ignore[arg-type]
+
+
+def test_a_route_may_say_what_no_client_may() -> None:
+    edits = Edits(set={"X-User-Id": "7", "x-forwarded-prefix": "/a"}, remove=("range",))
+    assert Route(service="a", request_headers=edits).request_headers == edits
