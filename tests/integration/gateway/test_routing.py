@@ -158,7 +158,7 @@ async def test_hints_and_streams_are_not_held_up_by_edits() -> None:
         (Redirect(path="/"), "/a", "/"),
         (Redirect(path="/"), "/a//evil.example", "/evil.example"),
         (Redirect(host="n", scheme="http", path="/b"), "/a/", "http://n/b/"),
-        (Redirect(scheme="https"), "/a/%0d%0ax:%20y", "https://shop.example/a/%0D%0Ax:%20y"),
+        (Redirect(scheme="https"), "/a/%c3%a9:%20y", "https://shop.example/a/%C3%A9:%20y"),
     ],
 )
 async def test_a_client_is_sent_elsewhere(redirect: Redirect, path: str, location: str) -> None:
@@ -243,12 +243,12 @@ async def guarded() -> AsyncIterator[Rig]:
         ("/%61dmin", 401, None),
         ("/public//../admin/x", 401, None),
         ("/x/%2e/admin", 401, None),
-        ("/public/..;/admin", 200, b"/files/..;/admin"),
+        ("/public/..;/admin", 400, None),
         ("/public/%5c..%5cadmin", 400, None),
         ("/public/%00", 400, None),
         ("/public/%c0%ae%c0%ae/admin", 400, None),
         ("/public/%252e%252e/admin", 200, b"/files/%252e%252e/admin"),
-        ("/public/a%0d%0ax:%20y", 200, b"/files/a%0D%0Ax:%20y"),
+        ("/public/a%0d%0ax:%20y", 400, None),
         ("http://other.example/public/../admin", 401, None),
     ],
 )

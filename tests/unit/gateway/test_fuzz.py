@@ -31,7 +31,7 @@ from tests.support.wires import Pair
 
 EXAMPLES = int(os.environ.get("SEAWALL_FUZZ_EXAMPLES", "0"))
 FUZZ = settings(
-    max_examples=EXAMPLES or 300,
+    max_examples=EXAMPLES or 200,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
