@@ -61,6 +61,11 @@ def too_late(seconds: float, *, retryable: bool) -> Answer:
     return Answer(status=504, flag=Flag.UPSTREAM_TIMEOUT, detail=detail, retryable=retryable)
 
 
+def unknown_method() -> Answer:
+    """A service that folds methods to capitals would take `post` for POST; routes do not."""
+    return Answer(status=501, flag=Flag.CLIENT_PROTOCOL, detail="no route names this method")
+
+
 def bad_request(status: int, reason: str) -> Answer:
     """To a client whose bytes cannot be followed any further."""
     flag = Flag.CLIENT_TIMEOUT if status == 408 else Flag.CLIENT_PROTOCOL
