@@ -73,11 +73,6 @@ def bad_request(status: int, reason: str) -> Answer:
     return Answer(status=status, flag=flag, detail=reason, headers=offer, close=True)
 
 
-def unknown_method() -> Answer:
-    """A service that folds methods to capitals takes `post` for POST; our routes do not."""
-    return Answer(status=501, flag=Flag.CLIENT_PROTOCOL, detail="no route names this method")
-
-
 SERVER: Final = "gateway"
 _BODILESS: Final = (204, 304)  # RFC 9110, 8.6: without a length either
 
