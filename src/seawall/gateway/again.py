@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seawall.gateway import admission, fallback, hedging
 from seawall.gateway.admission import OVERLOAD
 from seawall.gateway.answers import Answer, Flag
-from seawall.gateway.attempt import BAD, NEITHER, Attempt
+from seawall.gateway.attempt import Attempt
 from seawall.gateway.retrying import (
     IDEMPOTENCY_KEY,
     SPENT,
@@ -19,6 +19,7 @@ from seawall.gateway.retrying import (
     Failed,
     pause_asked,
 )
+from seawall.gateway.verdicts import BAD, NEITHER
 from seawall.resilience.retry import Again, Stop
 from seawall.wire.http1 import ResponseHead
 

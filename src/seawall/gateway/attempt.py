@@ -4,12 +4,13 @@ An instance's connection (`Upstream`) talks to the attempt it serves, and the at
 exchange, which decides what to do next. Several attempts of one exchange may be under way.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from seawall.gateway import forwarding
 from seawall.gateway.timers import NEVER
 from seawall.gateway.tunnel import Tunnel, switched
 from seawall.gateway.upstream import Endpoint, Upstream
+from seawall.gateway.verdicts import BAD, GOOD
 from seawall.resilience.breaker import Permit
 from seawall.wire import websocket
 from seawall.wire.http1 import ResponseHead
@@ -17,13 +18,6 @@ from seawall.wire.http1 import ResponseHead
 if TYPE_CHECKING:
     from seawall.gateway.clusters import Cluster
     from seawall.gateway.exchange import Exchange
-
-# What an attempt says about its instance, and an exchange about its service. Connections that
-# fail are the instance's fault; the service is judged by its answers and by their absence, or
-# one killed instance would close a service whose others are well.
-GOOD: Final = 0
-BAD: Final = 1
-NEITHER: Final = 2
 
 
 class Attempt:

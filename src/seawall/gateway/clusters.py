@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from seawall.errors import NoInstance
 from seawall.facts import Observer
 from seawall.gateway.admission import Admission
-from seawall.gateway.attempt import GOOD, NEITHER
 from seawall.gateway.config import GatewayConfig, Upstreams
 from seawall.gateway.keys import Key, Stickiness, key_of
 from seawall.gateway.picker import Picker, load
 from seawall.gateway.upstream import ALWAYS, Dialer, Endpoint
+from seawall.gateway.verdicts import GOOD, NEITHER
 from seawall.resilience.balancer import LeastRequest
 from seawall.resilience.breaker import Breaker, Permit
 from seawall.resilience.budget import RetryBudget

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 from seawall.gateway import admission, again, answers, fallback, forwarding, hedging, spans
 from seawall.gateway.admission import Gate
 from seawall.gateway.answers import Answer, Flag, render
-from seawall.gateway.attempt import BAD, GOOD, NEITHER, Attempt
+from seawall.gateway.attempt import Attempt
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.retrying import CONNECT, IDEMPOTENCY_KEY, RESET
 from seawall.gateway.timers import NEVER
 from seawall.gateway.tunnel import Tunnel
 from seawall.gateway.upstream import Endpoint, Upstream
+from seawall.gateway.verdicts import BAD, GOOD, NEITHER
 from seawall.identity.claims import Claims
 from seawall.resilience.breaker import Permit
 from seawall.wire.http1 import RequestHead, ResponseHead

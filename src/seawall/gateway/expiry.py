@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from seawall.gateway import admission, again, answers
 from seawall.gateway.answers import Flag
-from seawall.gateway.attempt import BAD, GOOD, NEITHER
 from seawall.gateway.retrying import TIMEOUT
+from seawall.gateway.verdicts import BAD, GOOD, NEITHER
 from seawall.wire import headers
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ to nobody.
 
 from typing import TYPE_CHECKING
 
-from seawall.gateway.attempt import NEITHER, Attempt
+from seawall.gateway.attempt import Attempt
+from seawall.gateway.verdicts import NEITHER
 from seawall.resilience.deadline import Deadline
 from seawall.resilience.hedge import Hedger
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from seawall.gateway import forwarding
 from seawall.gateway.answers import Flag
-from seawall.gateway.attempt import GOOD, NEITHER
 from seawall.gateway.timers import NEVER
 from seawall.gateway.upstream import Upstream
+from seawall.gateway.verdicts import GOOD, NEITHER
 from seawall.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
