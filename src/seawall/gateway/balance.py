@@ -10,7 +10,7 @@ _WHOLE = ("address", "identity", "path")
 
 
 def checked_hash_on(text: str) -> tuple[str, str]:
-    """The kind and the name in `header:x-user`. Raises `Misconfigured`; nothing is nothing."""
+    """The kind and the name in `header:x-tenant`. Raises `Misconfigured`; nothing is nothing."""
     kind, colon, name = text.partition(":")
     if not text or (kind in _WHOLE and not colon):
         return kind, ""

@@ -204,7 +204,7 @@ class Upstreams:
     instance_breaker: BreakerConfig = _INSTANCE_BREAKER
     outliers: OutlierConfig = _OUTLIERS
     balancing: Balancing = Balancing.LEAST_REQUEST
-    # Consistent hash: what a request sticks to ("header:x-user", "cookie:cart", "query:q",
+    # Consistent hash: what a request sticks to ("header:x-tenant", "cookie:cart", "query:q",
     # "address", "identity" or "path"), and how much busier than the average an instance may be.
     hash_on: str = ""
     hash_bound: float = 1.25
@@ -220,7 +220,7 @@ class Upstreams:
         if hashes != bool(self.hash_on):
             raise Misconfigured(
                 "consistent-hash and hash_on go together",
-                fix='balancing = "consistent-hash", hash_on = "header:x-user"',
+                fix='balancing = "consistent-hash", hash_on = "header:x-tenant"',
             )
         if hashes and self.sticky is not None:
             raise Misconfigured("sticky and consistent-hash both say who is asked", fix="use one")

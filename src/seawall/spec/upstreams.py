@@ -81,7 +81,7 @@ class UpstreamsSpec(Part):
     balancing: (
         Literal["round-robin", "weighted", "least-request", "peak-ewma", "consistent-hash"] | None
     ) = None
-    hash_on: str | None = None  # "header:x-user", "cookie:cart", "query:q", address, identity, path
+    hash_on: str | None = None  # "header:x-tenant", "cookie:cart", "query:q", address, identity, path
     hash_bound: float | None = None  # times the average load
     sticky: StickySpec | None = None
     slow_start: SlowStartSpec | None = None

@@ -101,7 +101,7 @@ async def test_peak_ewma_leaves_the_slow_one() -> None:
 
 
 HASH_ON = {
-    "header:x-user": ("/", "x-user: {}"),
+    "header:x-tenant": ("/", "x-tenant: {}"),
     "cookie:cart": ("/", "cookie: other=1; cart={}"),
     "query:q": ("/?p=1&q={}", "x-nothing: 1"),
     "path": ("/{}", "x-nothing: 1"),

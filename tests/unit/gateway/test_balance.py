@@ -15,7 +15,7 @@ from seawall.resilience.balancing import Balancing
 from seawall.resilience.slow_start import SlowStart
 from seawall.testing.clock import ManualClock
 from seawall.wire.http1 import scan_request
-from tests.unit.gateway.test_connection import Wire
+from tests.support.wires import Wire
 
 HASH = Balancing.CONSISTENT_HASH
 
@@ -32,8 +32,8 @@ def exchange(*fields: str, target: str = "/") -> Exchange:
 @pytest.mark.parametrize(
     ("hash_on", "target", "fields", "expected"),
     [
-        ("header:X-User", "/", ["x-user: ann", "x-user: bob"], "ann"),
-        ("header:X-User", "/", [], ""),
+        ("header:X-Tenant", "/", ["x-tenant: ann", "x-tenant: bob"], "ann"),
+        ("header:X-Tenant", "/", [], ""),
         ("cookie:cart", "/", ["cookie: a=1;cart=2; cart=3"], "2"),
         ("cookie:cart", "/", ["cookie: a=1", "cookie: cart=2"], "2"),
         ("cookie:cart", "/", ["cookie: xcart=2"], ""),

@@ -148,7 +148,7 @@ def test_who_fails_at_once_is_not_taken_for_fast() -> None:
 
 
 def hashing(seed: int) -> Shop:
-    upstreams = Upstreams(balancing=Balancing.CONSISTENT_HASH, hash_on="header:x-user")
+    upstreams = Upstreams(balancing=Balancing.CONSISTENT_HASH, hash_on="header:x-tenant")
     return Shop(upstreams, seed=seed)
 
 

@@ -238,7 +238,7 @@ outliers = { eject_for = 20 }
 health = { path = "/live", expect = [200, 204] }
 [gateway.upstreams.orders]
 balancing = "consistent-hash"
-hash_on = "header:x-user"
+hash_on = "header:x-tenant"
 breaker = { open_for = 1 }
 health = { interval = 9 }
 locality = { panic = 0.2 }
@@ -263,7 +263,7 @@ def test_upstreams_begin_from_those_of_all(tmp_path: Path) -> None:
     assert plain.outliers.consecutive_failures == default.outliers.consecutive_failures
     assert plain.health == HealthCheck(path="/live", expect=(200, 204))
     orders = config.upstreams_of("orders")
-    assert (orders.balancing, orders.hash_on) == (Balancing.CONSISTENT_HASH, "header:x-user")
+    assert (orders.balancing, orders.hash_on) == (Balancing.CONSISTENT_HASH, "header:x-tenant")
     assert orders.attempts == 2
     assert orders.breaker == replace(default.breaker, open_for=1)
     assert orders.health == HealthCheck(path="/live", expect=(200, 204), interval=9)
