@@ -81,7 +81,7 @@ class UpstreamsSpec(Part):
     balancing: (
         Literal["round-robin", "weighted", "least-request", "peak-ewma", "consistent-hash"] | None
     ) = None
-    # "header:x-tenant", "cookie:cart", "query:q", address, identity or path
+    # What keys are: "header:x-tenant", "cookie:cart", "query:q", address, identity or path.
     hash_on: str | None = None
     hash_bound: float | None = None  # times the average load
     sticky: StickySpec | None = None
