@@ -155,7 +155,9 @@ async def test_tries_that_take_too_long_end_beside_each_other() -> None:
 
 async def test_only_what_may_happen_twice_is_hedged() -> None:
     async with rig(*pair(hang, hang, answer), routes=(route(),)) as shop:
-        for request in (post(b"x"), get("/", "connection: upgrade", "upgrade: websocket")):
+        key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+        upgrade = ("connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13", key)
+        for request in (post(b"x"), get("/", *upgrade)):
             client = await shop.connect()
             await client.send(request)
         await eventually(lambda: received(shop) == 2)
