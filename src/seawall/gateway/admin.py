@@ -27,6 +27,7 @@ from seawall.gateway.actions import Edits
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.gateway import Gateway
 from seawall.gateway.quota import Rule
+from seawall.gateway.traffic import Split
 from seawall.gateway.upstream import Endpoint
 from seawall.resilience.breaker import State
 from seawall.resilience.sharing import SharedLimiter
@@ -57,7 +58,12 @@ def readyz(gateway: Gateway, now: float) -> tuple[int, str, str]:
 
 
 def metrics_text(gateway: Gateway, now: float) -> tuple[int, str, str]:
-    more = sorted([*_cluster_metrics(gateway.cluster_list()), *_limit_metrics(gateway)])
+    gathered = (
+        *_cluster_metrics(gateway.cluster_list()),
+        *_limit_metrics(gateway),
+        *_traffic_metrics(gateway),
+    )
+    more = sorted(gathered)
     return 200, "text/plain; version=0.0.4", metrics.text(gateway.proxy.metrics, more)
 
 
@@ -201,6 +207,29 @@ def _admission_metrics(cluster: Cluster) -> Iterator[tuple[str, str, str, str, f
         )
 
 
+def _traffic_metrics(gateway: Gateway) -> Iterator[tuple[str, str, str, str, float]]:
+    """Routes with one label are counted together: a series is said once."""
+    copied = "seawall_gateway_mirrored_total", "counter", "Copies by what became of them."
+    copies = "seawall_gateway_copies", "gauge", "Copies under way."
+    disturbed = "seawall_gateway_faults_total", "counter", "Requests disturbed on purpose."
+    counts: dict[tuple[str, str, str, str], float] = {}
+    for entry in gateway.proxy.routes.entries:
+        label, mirror, faults = entry.route.label, entry.value.mirror, entry.value.faults
+        found: list[tuple[tuple[str, str, str], str, int]] = []
+        if mirror is not None:
+            of = {"http_route": label, "service": mirror.config.service}
+            found.append((copies, metrics.labels(**of), mirror.in_flight))
+            for outcome, count in mirror.counts.items():
+                found.append((copied, metrics.labels(**of, outcome=outcome), count))
+        if faults is not None:
+            for kind, count in (("abort", faults.aborted), ("delay", faults.delayed)):
+                found.append((disturbed, metrics.labels(http_route=label, kind=kind), count))
+        for what, labels, count in found:
+            counts[*what, labels] = counts.get((*what, labels), 0.0) + count
+    for key, value in counts.items():
+        yield *key, value
+
+
 def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
     found = []
     for entry in gateway.proxy.routes.entries:
@@ -217,6 +246,10 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
                 "cookies": dict(route.cookies),
                 "service": route.service or None,
                 "version": str(route.version),
+                "split": route.split and _split(route.split),
+                "mirror": route.mirror
+                and {**asdict(route.mirror), "version": str(route.mirror.version)},
+                "faults": route.faults and asdict(route.faults),
                 "redirect": route.redirect and asdict(route.redirect),
                 "respond": route.respond and {"status": route.respond.status},
                 "rewrite": route.rewrite,
@@ -234,6 +267,20 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
             }
         )
     return _json(found)
+
+
+def _split(split: Split) -> dict[str, object]:
+    arms = [
+        {
+            "name": arm.label,
+            "service": arm.service,
+            "version": str(arm.version),
+            "weight": arm.weight,
+            "match": asdict(arm.match),
+        }
+        for arm in split.arms
+    ]
+    return {**asdict(split), "arms": arms}
 
 
 def _edits(edits: Edits) -> dict[str, list[str]] | None:

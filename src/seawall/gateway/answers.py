@@ -30,6 +30,8 @@ class Flag(StrEnum):
     TOO_LARGE = "PL"  # the body is over the route's limit
     STREAM_IDLE = "SI"  # nothing came in a stream for too long
     TUNNEL_LIMIT = "TL"  # an upgraded connection lasted as long, or carried as much, as it may
+    DELAY_INJECTED = "DI"  # held back on purpose, and else well
+    FAULT_INJECTED = "FI"  # ended on purpose
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

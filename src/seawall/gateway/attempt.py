@@ -79,7 +79,10 @@ class Attempt:
 
     def sent(self, now: float) -> None:
         """The whole request is on its way."""
-        plan = self.exchange.planned()
+        plan, mirror = self.exchange.planned(), self.exchange.mirror
+        if mirror is not None:
+            self.exchange.mirror = None
+            mirror.copy(self.exchange, now)
         if plan.tries_are_timed:
             self.due = min(self.due, now + plan.first_byte_timeout)
             self.exchange.rearm()

@@ -69,6 +69,30 @@ def said(head: RequestHead, kind: int, name: bytes) -> list[bytes]:
     return cookie_values(b";".join(cookies)).get(name, []) if cookies else []
 
 
+def signs(
+    headers: Mapping[str, str], query: Mapping[str, str], cookies: Mapping[str, str]
+) -> tuple[Sign, ...]:
+    """What is wanted of a request, prepared for `says`."""
+    return (
+        *_signs(HEADER, {name.lower(): value for name, value in headers.items()}),
+        *_signs(QUERY, query),
+        *_signs(COOKIE, cookies),
+    )
+
+
+def _signs(kind: int, wanted: Mapping[str, str]) -> tuple[Sign, ...]:
+    return tuple((kind, name.encode(), value.encode()) for name, value in wanted.items())
+
+
+def says(head: RequestHead, wanted: tuple[Sign, ...]) -> bool:
+    """Whether a request says all of it."""
+    for kind, name, value in wanted:
+        values = said(head, kind, name)
+        if not values or (value != ANY and value not in values):
+            return False
+    return True
+
+
 class Entry(Generic[T]):
     """A route, prepared for matching, and what its owner attached to it."""
 
@@ -81,11 +105,7 @@ class Entry(Generic[T]):
         self._methods: frozenset[bytes] = frozenset(
             method.upper().encode() for method in route.methods
         )
-        self._signs: tuple[Sign, ...] = (
-            *_signs(HEADER, {name.lower(): value_ for name, value_ in route.headers.items()}),
-            *_signs(QUERY, route.query),
-            *_signs(COOKIE, route.cookies),
-        )
+        self._signs: tuple[Sign, ...] = signs(route.headers, route.query, route.cookies)
         self._plain: bool = not self._methods and not self._signs
         # The Gateway API's order among routes with one path.
         self.rank: Final = (
@@ -102,11 +122,7 @@ class Entry(Generic[T]):
             return True
         if self._methods and head.method not in self._methods:
             return False
-        for kind, name, wanted in self._signs:
-            values = said(head, kind, name)
-            if not values or (wanted != ANY and wanted not in values):
-                return False
-        return True
+        return says(head, self._signs)
 
     def is_plain(self) -> bool:
         """Whether every request fits."""
@@ -118,10 +134,6 @@ class Entry(Generic[T]):
 
     def equalities(self) -> list[Sign]:
         return [sign for sign in self._signs if sign[2] != ANY]
-
-
-def _signs(kind: int, wanted: Mapping[str, str]) -> tuple[Sign, ...]:
-    return tuple((kind, name.encode(), value.encode()) for name, value in wanted.items())
 
 
 def _rank(entry: Entry[T]) -> tuple[bool, int, int, int, int]:

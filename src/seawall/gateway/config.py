@@ -12,6 +12,7 @@ from seawall.gateway.fallback import Fallback
 from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
 from seawall.gateway.retrying import Retry
+from seawall.gateway.traffic import Faults, Mirror, Split
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.breaker import BreakerConfig
 from seawall.resilience.hedge import HedgeConfig
@@ -62,10 +63,11 @@ class Route:
     `/ordersheet`. A parameter (`/orders/{id}/items`) is one segment that is not empty. A regular
     expression matches the whole path, in linear time (RE2's syntax).
 
-    Where it goes: exactly one of `service`, `redirect` and `respond`.
+    Where it goes: exactly one of `service`, `split`, `redirect` and `respond`.
     """
 
     service: str = ""
+    split: Split | None = None
     redirect: Redirect | None = None
     respond: Respond | None = None
     path: str = "/"
@@ -97,6 +99,8 @@ class Route:
     importance: Importance = Importance.NORMAL  # where the service has an `adaptive` limit
     max_requests: int | None = None  # under way on this route; above it 503
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
+    mirror: Mirror | None = None
+    faults: Faults | None = None
     name: str = ""  # in logs and metrics; the path if empty
 
     def __post_init__(self) -> None:
@@ -123,13 +127,19 @@ class Route:
 
 
 def _check_target(route: Route) -> None:
-    targets = bool(route.service), route.redirect is not None, route.respond is not None
-    if sum(targets) != 1:
+    asks = bool(route.service) + (route.split is not None)
+    targets = asks + (route.redirect is not None) + (route.respond is not None)
+    if targets != 1:
         raise Misconfigured(
-            f"{route.label} goes to {sum(targets)} places", fix="one of service, redirect, respond"
+            f"{route.label} goes to {targets} places",
+            fix="one of service, split, redirect, respond",
         )
+    if route.split is not None and route.version is not ANY:
+        raise Misconfigured(f"{route.label}: each arm of a split names its own version")
+    if not asks and (route.mirror is not None or route.faults is not None):
+        raise Misconfigured(f"{route.label}: mirror and faults are of requests to a service")
     changes = route.rewrite is not None or route.rewrite_regex is not None or route.host_rewrite
-    if not route.service and (changes or route.request_headers):
+    if not asks and (changes or route.request_headers):
         raise Misconfigured(f"{route.label}: no service gets what is rewritten")
 
 

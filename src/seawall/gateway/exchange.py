@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import admission, again, answers, fallback, forwarding, hedging, spans
+from seawall.gateway import admission, again, answers, fallback, forwarding, spans
 from seawall.gateway.admission import Gate
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.attempt import Attempt
 from seawall.gateway.clusters import Cluster
+from seawall.gateway.dispatch import dispatch
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.retrying import CONNECT, IDEMPOTENCY_KEY, RESET
 from seawall.gateway.timers import NEVER
@@ -28,6 +29,8 @@ from seawall.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from seawall.gateway.connection import Downstream
+    from seawall.gateway.mirroring import Mirroring
+    from seawall.gateway.splitting import PlannedArm
 
 # Of a request's body, what is kept so that it can be sent again. What is longer is sent once.
 REPLAY: Final = 64 * 1024
@@ -43,11 +46,11 @@ class Exchange:
     """A request under way."""
 
     __slots__ = (
-        "_gap", "_keep", "_timer", "attempt", "body_done", "bytes_in", "bytes_out", "client",
+        "_gap", "_keep", "_timer", "arm", "attempt", "body_done", "bytes_in", "bytes_out", "client",
         "cluster", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
-        "held_size", "identity", "importance", "instance", "over", "path", "permit", "plan",
-        "plan_name", "proxy", "request_id", "rivals", "span_id", "started", "status", "stream",
-        "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel", "waited",
+        "held_size", "identity", "importance", "instance", "mirror", "over", "path", "permit",
+        "plan", "plan_name", "proxy", "request_id", "rivals", "span_id", "started", "status",
+        "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel", "waited",
     )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
@@ -63,7 +66,7 @@ class Exchange:
         self.client: str = down.peer
         self.subject: str = ""
         self.plan_name: str = ""  # what the caller has bought
-        self.identity: bytes = b""  # header lines about the caller, for the service
+        self.identity: bytes = b""  # header lines about caller and arm, for the service
         self.told: bytes = b""  # header lines for the client, each with its line end
         ids = proxy.ids.take(48)
         self.trace_id: str = ids[:32]
@@ -76,6 +79,8 @@ class Exchange:
         self.permit: Permit | None = None  # of the cluster
         self.gate: Gate | None = None
         self.importance: str = ""  # in the gate; none if no place is held there
+        self.arm: PlannedArm | None = None  # of a split
+        self.mirror: Mirroring | None = None  # what copies the request once it is whole
         self.tried: list[Endpoint] = []
         self.tries: int = 0
         self.instance: str = ""
@@ -123,28 +128,12 @@ class Exchange:
         if head.body and self.down.body_length() > plan.max_body:
             self.too_large()
             return
-        self._ask(plan, now)
-
-    def _ask(self, plan: Plan, now: float) -> None:
-        """Nothing speaks against the request: take what it needs, and send it."""
-        if plan.gate is not None:
-            refusal = admission.enter(self, plan.gate)
-            if refusal is not None:
-                self.refuse(refusal)
-                return
-        cluster = self.cluster = plan.cluster
-        permit = self.permit = cluster.enter(now)
-        if permit is None:
-            flag = Flag.UPSTREAM_OVERFLOW
-            self.refuse(answers.unavailable(flag, *cluster.why_closed(now)))
-            return
-        self.due = self.deadline
-        self.down.arm(self.deadline)
-        self.try_once(cluster, now)
-        if plan.hedger is not None and not self.over:
-            hedging.watch(self, plan.hedger, now)
+        if plan.faults is None or not plan.faults.disturbs(self, now):
+            dispatch(self, plan, now)
 
     def cluster_name(self) -> str:
+        if self.arm is not None:
+            return self.arm.cluster.service
         return "" if self.plan is None else self.plan.cluster.service
 
     def planned(self) -> Plan:
@@ -501,7 +490,8 @@ class Exchange:
         if plan is None:
             metrics.unrouted.observe(self.head.method, self.status, seconds)
         else:
-            plan.metrics.observe(self.head.method, self.status, seconds)
+            found = plan.metrics if self.arm is None else self.arm.metrics
+            found.observe(self.head.method, self.status, seconds)
             self.leave_cluster(verdict, now)
             if self.gate is not None:
                 self.gate.leave(self.importance)

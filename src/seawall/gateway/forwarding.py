@@ -202,7 +202,7 @@ def _milliseconds(seconds: float) -> str:
 
 def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> str:
     """One JSON object. The query is left out: it is where secrets are."""
-    head, plan = exchange.head, exchange.plan
+    head, plan, arm = exchange.head, exchange.plan, exchange.arm
     subject = exchange.subject
     # Path and method hold nothing that JSON would escape: the scanner let no quote,
     # backslash or control character pass. Labels and subjects may.
@@ -210,7 +210,7 @@ def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> str:
         proxy,
         now,
         f'"{head.method.decode("latin-1")}","path":"{head.path.decode("latin-1")}",'
-        f"{_NO_ROUTE if plan is None else plan.log_label},"
+        f"{_NO_ROUTE if plan is None else plan.log_label if arm is None else arm.log_label},"
         f'"instance":"{exchange.instance}","status":{exchange.status},'
         f'"flags":"{exchange.flag._value_}",'
         f'"duration_ms":{_milliseconds(now - exchange.started)},'

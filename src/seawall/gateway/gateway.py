@@ -24,6 +24,8 @@ from seawall.gateway.filters import filters, finishers
 from seawall.gateway.health import Checker
 from seawall.gateway.leases import Leases
 from seawall.gateway.ledger import Ledger
+from seawall.gateway.mirroring import Copies
+from seawall.gateway.planning import traffic
 from seawall.gateway.policies import policies
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.quota import Counters
@@ -113,6 +115,7 @@ class Gateway:
         dialer = Dialer(self._tasks, wheel, clock)
         self.clusters = Clusters(config, dialer, rng, observer)
         self._checker = Checker(self.clusters, config, clock, rng)
+        self.copies = Copies()
         self._providers = dict(providers or {})
         self.counters = Counters(config.replicas)
         self.proxy.routes = Routes(config.routes, self._plan)
@@ -123,15 +126,20 @@ class Gateway:
 
     def _plan(self, route: Route) -> Plan:
         clusters, service = self.clusters, route.service
-        cluster = clusters.cluster(service, route.version) if service else clusters.nobody()
+        planned = traffic(route, clusters, self.copies, self.proxy)
+        if planned.split is not None:
+            cluster = planned.split.arms[0].cluster
+        else:
+            cluster = clusters.cluster(service, route.version) if service else clusters.nobody()
         return Plan(
             route,
             cluster,
             filters(route, self._config, self._providers, self.counters, self._clock.wall),
             finishers(route),
-            self.proxy.metrics.route(route.label, route.service),
+            self.proxy.metrics.route(route.label, cluster.service),
             self._config.edge.max_body,
             policies(route, cluster, self.clusters),
+            planned,
         )
 
     @property
@@ -199,6 +207,7 @@ class Gateway:
             for timed in proxy.wheel.turn(now):
                 timed.expire(now)
             self.clusters.turn(now)
+            self.copies.turn(now)
             proxy.log.stamp.settle(now, clock.wall())
             proxy.log.flush()
             proxy.metrics.log_dropped = proxy.log.dropped
@@ -214,7 +223,8 @@ class Gateway:
         proxy.draining = True
         self._observer(GatewayDraining(len(proxy.connections), began))
         idle_until = began + min(config.lame_duck, config.drain)
-        while proxy.connections and clock.now() < began + config.drain:
+        copies = self.copies
+        while (proxy.connections or copies.under_way) and clock.now() < began + config.drain:
             if clock.now() >= idle_until:
                 for connection in self._connections():
                     connection.close_if_idle()
@@ -223,6 +233,7 @@ class Gateway:
         for connection in left:
             connection.client_aborted()
         now = clock.now()
+        copies.close(now)
         self._observer(GatewayDrained(len(left), now - began, now))
 
     def _connections(self) -> list[Downstream]:

@@ -29,13 +29,14 @@ class Series:
 
 
 class RouteMetrics:
-    """The requests of one route, by method and status."""
+    """The requests of one route, or of one arm of it, by method and status."""
 
-    __slots__ = ("label", "series", "service")
+    __slots__ = ("arm", "label", "series", "service")
 
-    def __init__(self, label: str, service: str) -> None:
+    def __init__(self, label: str, service: str, arm: str = "") -> None:
         self.label: str = label
         self.service: str = service
+        self.arm: str = arm  # of a split route
         self.series: dict[tuple[bytes, int], Series] = {}
 
     def observe(self, method: bytes, status: int, seconds: float) -> None:
@@ -77,8 +78,8 @@ class Metrics:
         self.log_dropped: int = 0
         self.spans_dropped: int = 0
 
-    def route(self, label: str, service: str) -> RouteMetrics:
-        found = RouteMetrics(label, service)
+    def route(self, label: str, service: str, arm: str = "") -> RouteMetrics:
+        found = RouteMetrics(label, service, arm)
         self.routes.append(found)
         return found
 
@@ -104,7 +105,7 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
                 "seawall_gateway_flags_total",
                 "counter",
                 "Requests by why they ended as they did.",
-                _labels(flag=flag),
+                labels(flag=flag),
                 float(count),
             )
             for flag, count in sorted(metrics.flags.items())
@@ -137,23 +138,23 @@ def text(metrics: Metrics, more: Iterable[tuple[str, str, str, str, float]] = ()
             "seawall_telemetry_dropped_total",
             "counter",
             "Records given up because nobody took them.",
-            _labels(signal="access_log"),
+            labels(signal="access_log"),
             float(metrics.log_dropped),
         ),
         (
             "seawall_telemetry_dropped_total",
             "counter",
             "Records given up because nobody took them.",
-            _labels(signal="spans"),
+            labels(signal="spans"),
             float(metrics.spans_dropped),
         ),
     ]
     seen = ""
-    for name, kind, help_, labels, value in [*own, *more]:
+    for name, kind, help_, of, value in [*own, *more]:
         if name != seen:
             lines += (f"# HELP {name} {help_}", f"# TYPE {name} {kind}")
             seen = name
-        lines.append(f"{name}{labels} {value:.15g}")  # a count stays whole
+        lines.append(f"{name}{of} {value:.15g}")  # a count stays whole
     return "\n".join(lines) + "\n"
 
 
@@ -161,7 +162,7 @@ def _by_service(
     name: str, help_: str, counts: dict[str, int]
 ) -> list[tuple[str, str, str, str, float]]:
     return [
-        (name, "counter", help_, _labels(service=service), float(count))
+        (name, "counter", help_, labels(service=service), float(count))
         for service, count in sorted(counts.items())
     ]
 
@@ -171,23 +172,25 @@ def _histograms(routes: Iterable[RouteMetrics]) -> Iterator[str]:
     yield f"# TYPE {_DURATION} histogram"
     for route in routes:
         for (method, status), series in route.series.items():
-            labels = {
+            said = {
                 "http_request_method": method.decode("ascii", "replace"),
                 "http_response_status_code": str(status),
                 "http_route": route.label,
                 "service": route.service,
             }
+            if route.arm:
+                said["arm"] = route.arm
             count = 0
             for bound, held in zip((*BOUNDS, "+Inf"), series.buckets, strict=True):
                 count += held
-                yield f"{_DURATION}_bucket{_labels(**labels, le=str(bound))} {count}"
-            yield f"{_DURATION}_sum{_labels(**labels)} {series.total:.6f}"
-            yield f"{_DURATION}_count{_labels(**labels)} {count}"
+                yield f"{_DURATION}_bucket{labels(**said, le=str(bound))} {count}"
+            yield f"{_DURATION}_sum{labels(**said)} {series.total:.6f}"
+            yield f"{_DURATION}_count{labels(**said)} {count}"
 
 
-def _labels(**labels: str) -> str:
+def labels(**said: str) -> str:
     escaped = (
         (name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
-        for name, value in labels.items()
+        for name, value in said.items()
     )
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from seawall.clock import Clock
 from seawall.facts import Observer
@@ -24,6 +24,12 @@ from seawall.resilience.hedge import Hedger
 from seawall.telemetry.spans import SpanBuffer
 from seawall.wire.trace import Ids
 
+if TYPE_CHECKING:
+    from seawall.gateway.faults import Injector
+    from seawall.gateway.mirroring import Mirroring
+    from seawall.gateway.planning import Traffic
+    from seawall.gateway.splitting import Splitter
+
 # Distinct peers whose trust is remembered: those of one rack of load balancers, many times over.
 _MAX_PEERS: Final = 4096
 
@@ -35,6 +41,7 @@ class Plan:
         "cluster",
         "connect_timeout",
         "fallback",
+        "faults",
         "filters",
         "finishers",
         "first_byte_timeout",
@@ -44,9 +51,11 @@ class Plan:
         "log_label",
         "max_body",
         "metrics",
+        "mirror",
         "per_try_timeout",
         "retrying",
         "route",
+        "split",
         "stream",
         "stream_idle",
         "total_timeout",
@@ -64,13 +73,17 @@ class Plan:
         metrics: RouteMetrics,
         max_body: int,
         policies: Policies,
+        traffic: "Traffic",
     ) -> None:
+        self.split: Splitter | None = traffic.split
+        self.mirror: Mirroring | None = traffic.mirror
+        self.faults: Injector | None = traffic.faults
         self.route: Route = route
         self.cluster: Cluster = cluster
         self.filters: tuple[Filter, ...] = filters
         self.finishers: tuple[Finisher, ...] = finishers
         self.metrics: RouteMetrics = metrics
-        self.log_label: str = f'"route":{json.dumps(route.label)},"service":"{route.service}"'
+        self.log_label: str = f'"route":{json.dumps(route.label)},"service":"{cluster.service}"'
         self.max_body: int = max_body if route.max_body is None else route.max_body
         self.stream: bool = route.stream
         self.connect_timeout: float = route.timeouts.connect

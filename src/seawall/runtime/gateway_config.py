@@ -13,6 +13,7 @@ from seawall.resilience.balancing import Balancing
 from seawall.resilience.sharing import WhenAway
 from seawall.resilience.shed import Importance
 from seawall.resilience.slow_start import SlowStart
+from seawall.runtime import route_traffic
 from seawall.runtime.route_policies import fallback, hedge, retry, timeouts
 from seawall.spec.gateway import (
     GatewaySpec,
@@ -87,6 +88,9 @@ def _route(spec: RouteSpec) -> Route:
         scopes=tuple(spec.scopes),
         limits=tuple(_limit(one) for one in ([spec.limit] if spec.limit else spec.limits)),
         plans=spec.plans,
+        split=None if spec.split is None else route_traffic.split(spec.split),
+        mirror=None if spec.mirror is None else route_traffic.mirror(spec.mirror),
+        faults=None if spec.faults is None else route_traffic.faults(spec.faults),
     )
 
 

@@ -1,11 +1,13 @@
 """The tables under `[gateway]`: routes, and what holds for them."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from seawall.spec.part import Part
 from seawall.spec.policies import FallbackSpec, HedgeSpec, RetrySpec, TimeoutsSpec
+from seawall.spec.traffic import FaultsSpec, MirrorSpec, SplitSpec
 from seawall.spec.upstreams import UpstreamsSpec
 from seawall.topology import Constraint
 
@@ -104,9 +106,9 @@ class HeaderEditsSpec(Part):
 
 
 class RouteSpec(Part):
-    """Which requests go where: to one of `service`, `redirect` and `respond`. Precedence as in
-    the Gateway API: exact host before wildcard, whole path before the longest prefix, then
-    method, then more headers, query parameters and cookies."""
+    """Which requests go where: to one of `service`, `split`, `redirect` and `respond`.
+    Precedence as in the Gateway API: exact host before wildcard, whole path before the longest
+    prefix, then method, then more headers, query parameters and cookies."""
 
     path: str = "/"  # with parameters: "/orders/{id}/items"
     path_type: Literal["prefix", "exact", "regex"] = "prefix"
@@ -116,6 +118,7 @@ class RouteSpec(Part):
     query: dict[str, str] = {}
     cookies: dict[str, str] = {}
     service: str | None = None
+    split: SplitSpec | None = None
     redirect: RedirectSpec | None = None
     respond: RespondSpec | None = None
     version: str = "*"
@@ -137,17 +140,32 @@ class RouteSpec(Part):
     limit: LimitSpec | None = None  # one,
     limits: list[LimitSpec] = []  # or several: all must allow
     plans: bool = False  # so must those of the caller's plan
+    mirror: MirrorSpec | None = None
+    faults: FaultsSpec | None = None
 
     @model_validator(mode="after")
     def _sound(self) -> "RouteSpec":
-        if sum(to is not None for to in (self.service, self.redirect, self.respond)) != 1:
-            raise ValueError(f"path {self.path!r} needs one of service, redirect, respond")
+        targets = self.service, self.split, self.redirect, self.respond
+        if sum(to is not None for to in targets) != 1:
+            raise ValueError(f"path {self.path!r} needs one of service, split, redirect, respond")
         if self.path_type != "regex" and not self.path.startswith("/"):
             raise ValueError(f"path {self.path!r} does not start with /")
         Constraint.parse(self.version)
         if self.limit is not None and self.limits:
             raise ValueError("limit is a short way to write limits; give one of them")
         return self
+
+    def services(self) -> Iterator[tuple[str, str]]:
+        """The services that it names, and under which key."""
+        if self.service is not None:
+            yield "service", self.service
+        if self.split is not None:
+            for number, arm in enumerate(self.split.arms):
+                yield f"split[{number}].service", arm.service
+        if self.mirror is not None:
+            yield "mirror.service", self.mirror.service
+        if self.fallback is not None and self.fallback.service:
+            yield "fallback.service", self.fallback.service
 
 
 class GatewaySpec(Part):

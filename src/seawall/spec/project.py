@@ -82,10 +82,8 @@ class Spec(Part):
     origins: dict[str, str] = Field(default={}, exclude=True)
 
     def _check_route(self, route: RouteSpec, where: str) -> None:
-        if route.service is not None:
-            known(route.service, self.services, f"{where}.service")
-        if route.fallback is not None and route.fallback.service:
-            known(route.fallback.service, self.services, f"{where}.fallback.service")
+        for key, service in route.services():
+            known(service, self.services, f"{where}.{key}")
         if route.auth is not None:
             known(route.auth, self.gateway.auth, f"{where}.auth")
 

@@ -73,6 +73,8 @@ _REQUEST: Final = {
     b"via": VIA,
     b"max-forwards": MAX_FORWARDS,
     b"x-importance": IMPORTANCE,
+    b"x-arm": FORBIDDEN,
+    b"x-mirror": FORBIDDEN,
     **dict.fromkeys(
         (
             b"forwarded x-real-ip "

@@ -257,6 +257,7 @@ class Rig:
         clusters = self.gateway.cluster_list()
         return (
             self.gateway.proxy.metrics.active_requests == 0
+            and not self.gateway.copies.under_way
             and all(cluster.in_flight == 0 for cluster in clusters)
             and all(e.in_flight == 0 for cluster in clusters for e in cluster.endpoints)
         )
