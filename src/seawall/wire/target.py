@@ -20,9 +20,9 @@ _PATH: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/%|[]"
 )
 _QUERY: Final = _PATH + b"?^`{}\\"
-# A path is the same behind this if it has no escapes and no query, which most have not.
-_PLAIN: Final = bytes(
-    byte if byte in _PATH and byte != ord("%") else byte ^ 0x80 for byte in range(256)
+# A path that is canonical as it is: no escapes, no empty and no dot segments. Most are.
+_PLAIN: Final = re.compile(
+    rb"(?:/[A-Za-z0-9\-_~!$&'()*+,;=:@|\[\]][A-Za-z0-9\-._~!$&'()*+,;=:@|\[\]]*)+/?|/"
 )
 
 _UNRESERVED: Final = frozenset(
@@ -55,13 +55,8 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_plain(path: bytes) -> bool:
-    """Whether `path` is canonical as it is: no escapes, no empty and no dot segments."""
-    return (
-        path[:1] == b"/"
-        and path.translate(_PLAIN) == path
-        and b"//" not in path
-        and b"/." not in path
-    )
+    """Whether `path` is canonical as it is."""
+    return _PLAIN.fullmatch(path) is not None
 
 
 def canonical(path: bytes) -> bytes:
