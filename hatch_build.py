@@ -28,7 +28,13 @@ CONTROL = ("__init__", "admin", "gateway", "health", "leases", "ledger", "ledger
 # Compiled as one group, so that calls between them are calls in C. The gateway's control side
 # stays as it is: it waits for nothing but time, and mypyc knows no asynchronous generators.
 COMPILED = (
-    *(f"wire/{name}" for name in ("chunked", "headers", "http1", "target", "trace", "websocket")),
+    *(
+        f"wire/{name}"
+        for name in (
+            *("chunked", "forwarded", "headers", "http1", "proxy_protocol", "target", "trace"),
+            "websocket",
+        )
+    ),
     *(
         f"resilience/{name}"
         for name in (

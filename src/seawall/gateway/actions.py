@@ -10,7 +10,7 @@ from typing import Final
 
 from seawall.errors import Misconfigured
 from seawall.gateway.paths import Substitution, check_target, parameters
-from seawall.wire.headers import PLAIN, RANGE, UNBELIEVED, is_token
+from seawall.wire.headers import FORWARDED, PLAIN, RANGE, UNBELIEVED, is_token
 from seawall.wire.http1 import CONTROLS
 from seawall.wire.target import host_name
 
@@ -92,7 +92,7 @@ class Edits:
         for name in (*self.remove, *self.set, *self.add):
             if not name.isascii() or not is_token(name.encode()):
                 raise Misconfigured(f"{what}: {name!r} is no name of a field")
-            if kind(name.lower().encode()) not in (PLAIN, RANGE, UNBELIEVED):
+            if kind(name.lower().encode()) not in (PLAIN, RANGE, UNBELIEVED, FORWARDED):
                 fix = "host_rewrite" if name.lower() == "host" else None
                 raise Misconfigured(f"{what}: {name!r} is the gateway's own", fix=fix)
         for fields in (self.set, self.add):

@@ -80,9 +80,15 @@ _BODILESS: Final = (204, 304)  # RFC 9110, 8.6: without a length either
 
 
 def render(
-    answer: Answer, *, service: str, request_id: str, head_only: bool = False, close: bool = False
+    answer: Answer,
+    *,
+    service: str,
+    request_id: str,
+    told: bytes = b"",
+    head_only: bool = False,
+    close: bool = False,
 ) -> bytes:
-    """The whole answer as bytes."""
+    """The whole answer as bytes; `told` are field lines, each with its end."""
     phrase = HTTPStatus(answer.status).phrase
     body = answer.body
     if body is None:
@@ -98,7 +104,7 @@ def render(
         lines.append(f"retry-after: {max(1, math.ceil(answer.retry_after))}")
     if close or answer.close:
         lines.append("connection: close")
-    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n" + told + b"\r\n"
     return head if head_only else head + body
 
 

@@ -8,6 +8,8 @@ from seawall.errors import Misconfigured
 from seawall.gateway.actions import NO_EDITS, Edits, Redirect, RegexRewrite, Respond
 from seawall.gateway.admission import Adaptive
 from seawall.gateway.balance import HealthCheck, Sticky, checked_hash_on
+from seawall.gateway.compression import Compression
+from seawall.gateway.cors import Cors
 from seawall.gateway.fallback import Fallback
 from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
@@ -101,6 +103,8 @@ class Route:
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
     mirror: Mirror | None = None
     faults: Faults | None = None
+    cors: Cors | None = None  # who else may ask, from a browser; nobody is told anything if None
+    compression: Compression | None = None  # of answers that are no streams; as they are if None
     name: str = ""  # in logs and metrics; the path if empty
 
     def __post_init__(self) -> None:
@@ -251,6 +255,10 @@ class GatewayConfig:
     replicas: int = 1  # gateways that keep the shared limits, as far as is known at the start
     name: str = "gateway"  # of this process, in logs
     trusted_proxies: tuple[str, ...] = ()  # networks whose word about the client is believed
+    # Trusted proxies name the client in `Forwarded` (RFC 7239), not in X-Forwarded-*; so do we.
+    forwarded: bool = False
+    # Every connection begins with the PROXY protocol, of a trusted proxy.
+    proxy_protocol: bool = False
     edge: Edge = Edge()
     upstreams: Upstreams = Upstreams()
     services: Mapping[str, Upstreams] = field(default_factory=dict)  # over `upstreams`, by name
@@ -275,6 +283,11 @@ class GatewayConfig:
                 ip_network(network)
             except ValueError as exc:
                 raise Misconfigured(f"trusted_proxies: {exc}") from None
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise Misconfigured(
+                "proxy_protocol without trusted_proxies lets nobody in",
+                fix='trusted_proxies = ["10.0.0.0/8"], where the load balancers are',
+            )
         if not 0 <= self.trace_sample <= 1:
             raise Misconfigured(f"trace_sample is in [0, 1], not {self.trace_sample}")
         for name, limits in self.plans.items():

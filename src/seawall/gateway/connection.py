@@ -109,10 +109,14 @@ class Downstream(Timed):
             return
         connections.add(self)
         address = transport.get_extra_info("peername")
-        self.peer = address[0] if isinstance(address, tuple) else "unix"
-        self.forwarded = forwarded(self.peer)
-        self.trusted = proxy.trust.trusts(self.peer)
+        self.comes_from(address[0] if isinstance(address, tuple) else "unix")
         self.arm(proxy.now() + proxy.edge.head_timeout)
+
+    def comes_from(self, peer: str) -> None:
+        """This is whom we speak with."""
+        self.peer = peer
+        self.forwarded = forwarded(peer)
+        self.trusted = self._proxy.trust.trusts(peer)
 
     def data_received(self, data: bytes) -> None:
         state = self.state

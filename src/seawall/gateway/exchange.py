@@ -28,6 +28,7 @@ from seawall.resilience.breaker import Permit
 from seawall.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
+    from seawall.gateway.coding import Coder
     from seawall.gateway.connection import Downstream
     from seawall.gateway.mirroring import Mirroring
     from seawall.gateway.splitting import PlannedArm
@@ -47,7 +48,7 @@ class Exchange:
 
     __slots__ = (
         "_gap", "_keep", "_timer", "arm", "attempt", "body_done", "bytes_in", "bytes_out", "client",
-        "cluster", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
+        "cluster", "coder", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
         "held_size", "identity", "importance", "instance", "mirror", "over", "path", "permit",
         "plan", "plan_name", "proxy", "request_id", "rivals", "span_id", "started", "status",
         "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel", "waited",
@@ -68,6 +69,7 @@ class Exchange:
         self.plan_name: str = ""  # what the caller has bought
         self.identity: bytes = b""  # header lines about caller and arm, for the service
         self.told: bytes = b""  # header lines for the client, each with its line end
+        self.coder: Coder | None = None  # what the answer's body goes through
         ids = proxy.ids.take(48)
         self.trace_id: str = ids[:32]
         self.span_id: str = ids[32:]
@@ -105,7 +107,7 @@ class Exchange:
         """Find the route and ask the filters; then the request is on its way."""
         proxy, head, now = self.proxy, self.head, self.started
         proxy.metrics.active_requests += 1
-        if head.boundary or self.down.trusted or proxy.config.trace_sample < 1:
+        if head.boundary or self.down.trusted or proxy.looks_at_all:
             refusal = forwarding.cross_boundary(self, proxy)
             if refusal is not None:
                 self.refuse(refusal)
@@ -270,6 +272,8 @@ class Exchange:
             return
         for finish in plan.finishers:
             finish(self, head)
+        if self.coder is not None:
+            piece = self.coder.coded(piece, ended)
         self.waited = now - self.started
         self.status = head.status
         keep = self.head.keep_alive and self.body_done and not self.proxy.draining
@@ -320,6 +324,8 @@ class Exchange:
 
     def relayed(self, piece: bytes, ended: bool) -> None:
         """The next piece of the answer's body."""
+        if self.coder is not None:
+            piece = self.coder.coded(piece, ended)
         self.bytes_out += len(piece)
         if piece:
             self.down.transport.write(piece)
@@ -450,6 +456,7 @@ class Exchange:
                 answer,
                 service=self.cluster_name(),
                 request_id=self.request_id,
+                told=self.told,
                 head_only=self.head.method == b"HEAD",
                 close=not keep,
             )
@@ -483,6 +490,8 @@ class Exchange:
     def end(self, now: float, verdict: int) -> None:
         self.over = True
         self.held = None
+        if self.coder is not None:
+            self.coder.close()
         proxy, plan = self.proxy, self.plan
         metrics = proxy.metrics
         metrics.active_requests -= 1

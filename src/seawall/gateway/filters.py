@@ -3,20 +3,24 @@
 Each route has two lists, made when the configuration is read. A request passes the phases of the
 first in this order:
 
-1. authentication and authorization: who is it, and may they do this?
-2. quotas: how much of it? After authentication, since they may count by identity or plan.
-3. an answer of the route's own: redirect or direct response. Behind it nothing is reached.
-4. changes for the service: path, host, then header fields, which see what was changed before.
+1. CORS: preflights are answered, since they carry no credentials; other answers get its fields.
+2. authentication and authorization: who is it, and may they do this?
+3. quotas: how much of it? After authentication, since they may count by identity or plan.
+4. an answer of the route's own: redirect or direct response. Behind it nothing is reached.
+5. changes for the service: path, host, then header fields, which see what was changed before.
 
 A filter is a callable: it returns None to let the request pass, or the answer to give instead.
 It must not wait: what it needs to know is pushed to it.
 
 An answer's head passes the finishers, once, before a byte of it is passed on:
 
-1. what the route adds, replaces and takes away of the header fields.
+1. what the service says about CORS is taken out.
+2. what the route adds, replaces and takes away of the header fields.
+3. compression, which sees the fields as the client gets them.
 
-A finisher may edit `head.lines`. It does not see interim answers, answers that the gateway gives
-itself, and the 101 behind which another protocol is spoken.
+A finisher may edit `head.lines`, and give the exchange a `coder` for the body. It does not see
+interim answers, answers that the gateway gives itself, and the 101 behind which another protocol
+is spoken.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +29,9 @@ from typing import TYPE_CHECKING
 from seawall.errors import Misconfigured
 from seawall.gateway.answers import Answer
 from seawall.gateway.auth import Authenticate, Provider
+from seawall.gateway.coding import Compress
 from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.preflights import AllowOrigins, OneVoice
 from seawall.gateway.quota import Counters, PlanQuota, Quota, Rule
 from seawall.gateway.reshaping import EditAnswer, EditRequest, Move, Reply, Rewrite, RewriteHost
 from seawall.wire.http1 import ResponseHead
@@ -46,6 +52,8 @@ def filters(
 ) -> tuple[Filter, ...]:
     """The filters of a route. Raises `Misconfigured` where it names an unknown provider."""
     chain: list[Filter] = []
+    if route.cors is not None:
+        chain.append(AllowOrigins(route.cors, route.methods))
     if route.auth:
         provider = providers.get(route.auth)
         if provider is None:
@@ -75,7 +83,14 @@ def _shape(route: Route) -> list[Filter]:
 
 def finishers(route: Route) -> tuple[Finisher, ...]:
     """What is done to the answers of a route's service."""
-    return (EditAnswer(route.response_headers),) if route.response_headers else ()
+    chain: list[Finisher] = []
+    if route.cors is not None:
+        chain.append(OneVoice())
+    if route.response_headers:
+        chain.append(EditAnswer(route.response_headers))
+    if route.compression is not None and not route.stream:
+        chain.append(Compress(route.compression))
+    return tuple(chain)
 
 
 def _quota(route: Route, config: GatewayConfig, counters: Counters) -> Quota | PlanQuota | None:

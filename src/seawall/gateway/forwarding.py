@@ -12,13 +12,14 @@ from seawall.gateway import answers
 from seawall.gateway.answers import Answer, Flag
 from seawall.identity.claims import Claims
 from seawall.resilience.deadline import ALLOWANCE, MAX_REMAINING, Deadline
+from seawall.wire import forwarded as forwarded_field
 from seawall.wire import headers
 from seawall.wire.http1 import CHUNKED, RequestHead, ResponseHead
 from seawall.wire.trace import TraceContext
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
-    from seawall.gateway.proxy import Proxy
+    from seawall.gateway.proxy import Proxy, Trust
 
 # How often a request may pass gateways like this one; more is a loop.
 MAX_HOPS: Final = 5
@@ -31,6 +32,8 @@ def cross_boundary(exchange: "Exchange", proxy: "Proxy") -> Answer | None:
     """Settle what the request says about itself; an answer if it must not go on."""
     head, now = exchange.head, exchange.started
     said = head.boundary
+    if proxy.config.forwarded:
+        _read_forwarded(exchange, proxy.trust)
     if proxy.rng.random() >= proxy.config.trace_sample:
         exchange.trace_tail = "-00\r\n"
     if said.get(headers.VIA, b"").count(PSEUDONYM) >= MAX_HOPS:
@@ -77,6 +80,30 @@ def _believe(exchange: "Exchange", proxy: "Proxy", said: dict[int, bytes]) -> No
     request_id = said.get(headers.REQUEST_ID, b"")
     if _REQUEST_ID.fullmatch(request_id):
         exchange.request_id = request_id.decode("ascii")
+
+
+def _read_forwarded(exchange: "Exchange", trust: "Trust") -> None:
+    """Take `Forwarded` for what X-Forwarded-* would say, and say in it who asked us.
+
+    A proxy that writes the one passes the others on as its client made them, so where a
+    trusted proxy is known to write `Forwarded`, nothing else is believed.
+    """
+    head, down = exchange.head, exchange.down
+    said = head.boundary
+    line = forwarded_field.element(down.peer, head.authority, b"http")
+    before = said.pop(headers.FORWARDED, b"")
+    said.pop(headers.FORWARDED_FOR, None)
+    said.pop(headers.FORWARDED_PROTO, None)
+    hops = forwarded_field.hops(before) if before and down.trusted else None
+    if hops is not None:
+        line = before + b", " + line
+        nodes = [forwarded_field.address(hop.get(b"for", b"")) for hop in hops]
+        said[headers.FORWARDED_FOR] = b", ".join(nodes)
+        for node, hop in zip(reversed(nodes), reversed(hops), strict=True):
+            said[headers.FORWARDED_PROTO] = hop.get(b"proto", b"http")
+            if not trust.trusts(node.decode("ascii")):
+                break  # this is the client, and how it asked
+    head.lines.append(b"forwarded: " + line)
 
 
 def request_bytes(exchange: "Exchange", until: float, now: float) -> bytes:

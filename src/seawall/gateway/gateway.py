@@ -27,6 +27,7 @@ from seawall.gateway.ledger import Ledger
 from seawall.gateway.mirroring import Copies
 from seawall.gateway.planning import traffic
 from seawall.gateway.policies import policies
+from seawall.gateway.preamble import Announced
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
@@ -192,7 +193,8 @@ class Gateway:
             await stop.wait()
 
     def _accept(self) -> Downstream:
-        return Downstream(self.proxy)
+        proxy = self.proxy
+        return Announced(proxy) if proxy.config.proxy_protocol else Downstream(proxy)
 
     def _view_changed(self, view: View) -> None:
         self.clusters.update(view, self._clock.now())

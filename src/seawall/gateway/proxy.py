@@ -159,6 +159,7 @@ class Proxy:
         "edge",
         "ids",
         "log",
+        "looks_at_all",
         "metrics",
         "now",
         "observer",
@@ -192,6 +193,8 @@ class Proxy:
         self.observer: Observer = observer
         self.spans: SpanBuffer | None = spans  # where they go, if anybody wants them
         self.trust: Trust = Trust(config.trusted_proxies)
+        # Whether there is something to say about requests that say nothing about themselves.
+        self.looks_at_all: bool = config.trace_sample < 1 or config.forwarded
         self.routes: Routes[Plan]
         self.draining: bool = False
         self.connections: set[Timed] = set()

@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 from seawall.errors import Misconfigured
 from seawall.gateway.choice import Choice, Entry
 from seawall.gateway.config import Route
+from seawall.gateway.cors import wanted_method
 from seawall.gateway.paths import Pattern, beginning, regex, segments
 from seawall.wire.http1 import RequestHead
 
@@ -184,12 +185,13 @@ def _place(route: Route) -> tuple[str, str]:
 class Routes(Generic[T]):
     """All routes; `attach` says what each carries along."""
 
-    __slots__ = ("_any", "_hosts", "_wildcards", "entries")
+    __slots__ = ("_any", "_has_cors", "_hosts", "_wildcards", "entries")
 
     def __init__(self, routes: Iterable[Route], attach: Callable[[Route], T]) -> None:
         self.entries = tuple(
             Entry(route, order, attach(route)) for order, route in enumerate(routes)
         )
+        self._has_cors: bool = any(entry.route.cors is not None for entry in self.entries)
         by_host: dict[bytes, list[Entry[T]]] = {}
         for entry in self.entries:
             by_host.setdefault(entry.route.host.lower().encode(), []).append(entry)
@@ -203,6 +205,10 @@ class Routes(Generic[T]):
 
     def find(self, head: RequestHead) -> Entry[T] | None:
         """The route of a request, or None."""
+        if self._has_cors and head.method == b"OPTIONS":
+            found = self._find_for_preflight(head)
+            if found is not None:
+                return found
         if self._hosts and (table := self._hosts.get(head.host)) is not None:
             found = table.find(head)
             if found is not None:
@@ -212,6 +218,16 @@ class Routes(Generic[T]):
             if found is not None:
                 return found
         return self._any.find(head)
+
+    def _find_for_preflight(self, head: RequestHead) -> Entry[T] | None:
+        """The route of the request that a preflight asks about, if CORS is settled there."""
+        wanted = wanted_method(head)
+        if not wanted or wanted == b"OPTIONS":
+            return None
+        head.method = wanted
+        found = self.find(head)
+        head.method = b"OPTIONS"
+        return None if found is None or found.route.cors is None else found
 
     def _find_by_wildcard(self, head: RequestHead) -> Entry[T] | None:
         dot = head.host.find(b".")

@@ -7,7 +7,9 @@ from typing import Any
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
 from seawall.gateway.admission import Adaptive
 from seawall.gateway.balance import HealthCheck, Sticky
+from seawall.gateway.compression import Compression
 from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
+from seawall.gateway.cors import Cors
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.sharing import WhenAway
@@ -16,6 +18,7 @@ from seawall.resilience.slow_start import SlowStart
 from seawall.runtime import route_traffic
 from seawall.runtime.route_policies import fallback, hedge, retry, timeouts
 from seawall.spec.gateway import (
+    CorsSpec,
     GatewaySpec,
     HeaderEditsSpec,
     LimitSpec,
@@ -35,7 +38,7 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
     tables = dict(spec.upstreams)
     base = upstreams(tables.pop("*", UpstreamsSpec()), Upstreams())
     return GatewayConfig(
-        routes=tuple(_route(route) for route in spec.routes),
+        routes=tuple(_route(route, spec) for route in spec.routes),
         plans={
             plan: tuple(_limit(limit) for limit in spec.plans[plan].limits) for plan in spec.plans
         },
@@ -43,6 +46,8 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
         replicas=max(1, spec.replicas),
         name=name,
         trusted_proxies=tuple(spec.trusted_proxies),
+        forwarded=spec.forwarded,
+        proxy_protocol=spec.proxy_protocol,
         edge=replace(
             Edge(),
             max_body=spec.max_body,
@@ -57,8 +62,9 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
     )
 
 
-def _route(spec: RouteSpec) -> Route:
+def _route(spec: RouteSpec, gateway: GatewaySpec) -> Route:
     by = spec.rewrite_regex
+    codings = gateway.compress if spec.compress is None else spec.compress
     return Route(
         service=spec.service or "",
         redirect=None if spec.redirect is None else _redirect(spec.redirect),
@@ -91,6 +97,21 @@ def _route(spec: RouteSpec) -> Route:
         split=None if spec.split is None else route_traffic.split(spec.split),
         mirror=None if spec.mirror is None else route_traffic.mirror(spec.mirror),
         faults=None if spec.faults is None else route_traffic.faults(spec.faults),
+        cors=_cors(spec.cors or gateway.cors),
+        compression=Compression(codings=tuple(codings)) if codings else None,
+    )
+
+
+def _cors(spec: CorsSpec | None) -> Cors | None:
+    if spec is None:
+        return None
+    return Cors(
+        origins=tuple(spec.origins),
+        methods=tuple(method.upper() for method in spec.methods),
+        headers=tuple(spec.headers),
+        expose=tuple(spec.expose),
+        credentials=spec.credentials,
+        max_age=spec.max_age,
     )
 
 

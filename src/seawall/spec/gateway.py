@@ -11,6 +11,8 @@ from seawall.spec.traffic import FaultsSpec, MirrorSpec, SplitSpec
 from seawall.spec.upstreams import UpstreamsSpec
 from seawall.topology import Constraint
 
+Coding = Literal["zstd", "br", "gzip"]
+
 
 class AuthSpec(Part):
     """Who may pass. `kind = "jwt"`: bearer tokens checked against `jwks` (a file, a URL, or
@@ -105,6 +107,17 @@ class HeaderEditsSpec(Part):
     add: dict[str, str] = {}
 
 
+class CorsSpec(Part):
+    """Which pages of other origins may ask from a browser, and read the answers."""
+
+    origins: list[str]  # "https://shop.example", "https://*.shop.example", "*"
+    methods: list[str] = []  # those of the route without it
+    headers: list[str] = []  # that a page may set; "*" = any
+    expose: list[str] = []  # that a page may read
+    credentials: bool = False  # cookies go along
+    max_age: int = Field(default=600, ge=0)  # seconds that a preflight's answer may be kept
+
+
 class RouteSpec(Part):
     """Which requests go where: to one of `service`, `split`, `redirect` and `respond`.
     Precedence as in the Gateway API: exact host before wildcard, whole path before the longest
@@ -142,6 +155,8 @@ class RouteSpec(Part):
     plans: bool = False  # so must those of the caller's plan
     mirror: MirrorSpec | None = None
     faults: FaultsSpec | None = None
+    cors: CorsSpec | None = None  # the gateway's if None
+    compress: list[Coding] | None = None  # the gateway's if None; [] = not at all
 
     @model_validator(mode="after")
     def _sound(self) -> "RouteSpec":
@@ -181,6 +196,10 @@ class GatewaySpec(Part):
     upstreams: dict[str, UpstreamsSpec] = {}  # by service; "*" = what the others begin from
     zone: str = ""  # where the gateway runs; SEAWALL_ZONE if empty
     trusted_proxies: list[str] = []  # addresses or networks whose X-Forwarded-* are believed
+    forwarded: bool = False  # they name the client in Forwarded (RFC 7239) instead
+    proxy_protocol: bool = False  # they begin every connection with the PROXY protocol
+    cors: CorsSpec | None = None  # of routes that have none
+    compress: list[Coding] = []  # of routes that say nothing: "zstd", "br", "gzip", the best first
     max_body: int = Field(default=16 * 1024 * 1024, ge=0)  # bytes; above it 413
     tunnel_lifetime: float = Field(default=86_400.0, ge=0)  # seconds of a WebSocket; 0 = no end
     tunnel_bytes: int = Field(default=0, ge=0)  # of a WebSocket, both ways together; 0 = no limit

@@ -38,6 +38,7 @@ FORBIDDEN: Final = 19  # never believed from outside, whoever sends it
 UNBELIEVED: Final = 20  # as those, but a route may set it itself
 SERVED_BY: Final = 21  # in responses
 IMPORTANCE: Final = 22
+FORWARDED: Final = 23  # as those that are not believed, but where trusted proxies write it
 
 INVALID: Final = -1
 
@@ -75,9 +76,10 @@ _REQUEST: Final = {
     b"x-importance": IMPORTANCE,
     b"x-arm": FORBIDDEN,
     b"x-mirror": FORBIDDEN,
+    b"forwarded": FORWARDED,
     **dict.fromkeys(
         (
-            b"forwarded x-real-ip "
+            b"x-real-ip "
             # Where a client is, in the words of other proxies and content networks.
             b"client-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip "
             b"x-originating-ip x-remote-ip x-remote-addr "
