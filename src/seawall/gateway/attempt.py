@@ -110,8 +110,10 @@ class Attempt:
         self.exchange.relayed(piece, ended)
 
     def hinted(self, head: ResponseHead) -> None:
-        """Early hints (103) came before the answer."""
-        self.exchange.hinted(head)
+        """Early hints (103) came before the answer: for clients that know interim answers."""
+        exchange = self.exchange
+        if exchange.head.version_1_1:
+            exchange.down.write(forwarding.hint_bytes(head))
 
     def may_switch(self, head: ResponseHead) -> bool:
         """Whether the instance may change to the protocol that it names."""

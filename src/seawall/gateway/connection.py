@@ -322,7 +322,7 @@ class Downstream(Timed):
         self.state = BODY
         self._buffer = b""
         self._left = head.body
-        self._chunks = Chunked() if head.body == CHUNKED else None
+        self._chunks = Chunked(trailers=head.trailers) if head.body == CHUNKED else None
         self._body_by = self._next_body_check()
         self._body_seen = 0
         ended = False

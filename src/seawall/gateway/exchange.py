@@ -334,11 +334,6 @@ class Exchange:
         elif self._gap:
             self.touch(self.proxy.now())
 
-    def hinted(self, head: ResponseHead) -> None:
-        """Early hints (103): passed on to clients that know interim answers."""
-        if self.head.version_1_1:
-            self.down.write(forwarding.hint_bytes(head))
-
     def touch(self, now: float) -> None:
         """A byte came: the next may take as long again."""
         self.due = min(self.deadline, now + self._gap) if self._gap else self.deadline
@@ -351,15 +346,6 @@ class Exchange:
         self._finish(attempt, verdict, now)
         self.end(now, verdict)
         self.down.finished(self._keep, now)
-
-    # another protocol
-
-    def tunnel_ended(self) -> None:
-        """Both sides of the tunnel have ended, or the instance's was lost."""
-        now = self.proxy.now()
-        self.drop(now, GOOD)
-        self.end(now, GOOD)
-        self.down.finished(False, now)
 
     def client_ended(self) -> None:
         """The client has ended its side, and may still read."""
@@ -386,7 +372,7 @@ class Exchange:
         """The connection broke before the answer was whole."""
         now = self.proxy.now()
         if self.tunnel is not None:
-            self.tunnel_ended()
+            self.tunnel.end(now)
             return
         # Servers close connections that idle; when one does so just now, it says nothing about it.
         verdict = NEITHER if served and not self.status else BAD

@@ -117,7 +117,7 @@ def request_bytes(exchange: "Exchange", until: float, now: float) -> bytes:
         f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}{exchange.trace_tail}"
         f"x-deadline-ms: {int(remaining * 1000)}\r\n"
     ).encode()
-    if exchange.identity or head.body == CHUNKED or head.upgrade:
+    if exchange.identity or head.body == CHUNKED or head.upgrade or head.trailers:
         ours += _more(exchange)
     if not head.authority:  # HTTP/1.0 knows no Host, the service's server insists on one
         head.authority = exchange.cluster_name().encode()
@@ -141,6 +141,8 @@ def _more(exchange: "Exchange") -> bytes:
         more += b"transfer-encoding: chunked\r\n"
     if upgrade := wanted_upgrade(exchange):
         more += b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade
+    if head.trailers:
+        more += b"connection: te\r\nte: trailers\r\n"
     return more
 
 

@@ -77,6 +77,12 @@ class Tunnel:
         self._upstream.transport.write(data)
         self._carried(len(data))
 
+    def end(self, now: float) -> None:
+        """Both sides have ended, or the instance's was lost."""
+        self._exchange.drop(now, GOOD)
+        self._exchange.end(now, GOOD)
+        self._exchange.down.finished(False, now)
+
     def service_ended(self) -> None:
         self._exchange.down.end_writing()
         self._ended()
@@ -88,7 +94,7 @@ class Tunnel:
     def _ended(self) -> None:
         exchange = self._exchange
         if self._half_ended:
-            exchange.tunnel_ended()
+            self.end(self._proxy.now())
         else:
             self._half_ended = True
             exchange.client_ended()

@@ -316,9 +316,10 @@ class Upstream(Timed):
 
     def _begin_unknown_length(self, attempt: "Attempt", body: int) -> None:
         self._left = body
-        client_1_1 = attempt.exchange.head.version_1_1
+        client = attempt.exchange.head
+        client_1_1 = client.version_1_1
         if body == CHUNKED:
-            self._chunks = Chunked(unwrap=not client_1_1)
+            self._chunks = Chunked(unwrap=not client_1_1, trailers=client.trailers)
         else:
             self.fit = False
             self._rechunk = client_1_1

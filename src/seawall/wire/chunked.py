@@ -30,29 +30,34 @@ class Chunked:
     """Finds the end of a chunked body, piece by piece, and checks every byte of its framing.
 
     `feed` returns what to pass on: the same chunks without extensions and trailers, or, made
-    with `unwrap`, only what is in them. `length` counts the bytes in the chunks, `done` says that
-    the body has ended, and `surplus` is what came behind its end.
+    with `unwrap`, only what is in them. Made with `trailers`, those stay that mean the same there
+    as in a head, which is for who asked for them. `length` counts the bytes in the chunks, `done`
+    says that the body has ended, and `surplus` is what came behind its end.
     """
 
     __slots__ = (
         "_extensions",
         "_held",
+        "_kept",
         "_left",
         "_state",
         "_trailers",
         "_unwrap",
+        "_wants_trailers",
         "done",
         "length",
         "surplus",
     )
 
-    def __init__(self, unwrap: bool = False) -> None:
+    def __init__(self, unwrap: bool = False, trailers: bool = False) -> None:
         self._unwrap: bool = unwrap
         self._state: int = _SIZE
         self._left: int = 0  # bytes of this chunk that are still to come
         self._held: bytes = b""  # the beginning of a line
         self._extensions: int = 0
         self._trailers: int = 0
+        self._wants_trailers: bool = trailers
+        self._kept: bytes = b""  # trailers to pass on, each with its line end
         self.length: int = 0
         self.done: bool = False
         self.surplus: bytes = b""
@@ -124,10 +129,11 @@ class Chunked:
         return digits + b"\r\n" if semicolon else None
 
     def _trailer(self, line: bytes) -> bytes:
-        """Trailers are checked and dropped: merged into the head they could change its meaning."""
+        """Trailers are checked and kept for the end, or dropped: merged into the head, as some
+        programs do, they could change its meaning."""
         if not line:
             self.done = True
-            return b"0\r\n\r\n"
+            return b"0\r\n%b\r\n" % self._kept
         self._trailers += len(line) + 2
         if self._trailers > MAX_TRAILERS:
             raise BadMessage(400, f"trailers of more than {MAX_TRAILERS} bytes")
@@ -138,6 +144,8 @@ class Chunked:
             or len(value.translate(None, CONTROLS)) != len(value)
         ):
             raise BadMessage(400, "a trailer that is no field")
+        if self._wants_trailers and headers.may_trail(name):
+            self._kept += line + b"\r\n"
         return b""
 
     def _hold(self, rest: bytes) -> None:

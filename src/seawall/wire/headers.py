@@ -22,23 +22,24 @@ HOP: Final = 5
 UPGRADE: Final = 6
 EXPECT: Final = 7
 RANGE: Final = 8
+TE: Final = 9
 # From here on: boundary fields.
-BOUNDARY: Final = 9
-FORWARDED_FOR: Final = 9
-FORWARDED_PROTO: Final = 10
-FORWARDED_HOST: Final = 11
-REQUEST_ID: Final = 12
-TRACEPARENT: Final = 13
-TRACESTATE: Final = 14
-BAGGAGE: Final = 15
-DEADLINE: Final = 16
-VIA: Final = 17
-MAX_FORWARDS: Final = 18
-FORBIDDEN: Final = 19  # never believed from outside, whoever sends it
-UNBELIEVED: Final = 20  # as those, but a route may set it itself
-SERVED_BY: Final = 21  # in responses
-IMPORTANCE: Final = 22
-FORWARDED: Final = 23  # as those that are not believed, but where trusted proxies write it
+BOUNDARY: Final = 10
+FORWARDED_FOR: Final = 10
+FORWARDED_PROTO: Final = 11
+FORWARDED_HOST: Final = 12
+REQUEST_ID: Final = 13
+TRACEPARENT: Final = 14
+TRACESTATE: Final = 15
+BAGGAGE: Final = 16
+DEADLINE: Final = 17
+VIA: Final = 18
+MAX_FORWARDS: Final = 19
+FORBIDDEN: Final = 20  # never believed from outside, whoever sends it
+UNBELIEVED: Final = 21  # as those, but a route may set it itself
+SERVED_BY: Final = 22  # in responses
+IMPORTANCE: Final = 23
+FORWARDED: Final = 24  # as those that are not believed, but where trusted proxies write it
 
 INVALID: Final = -1
 
@@ -47,7 +48,7 @@ _HOP_BY_HOP: Final = {
     b"proxy-connection": HOP,
     b"proxy-authenticate": HOP,
     b"proxy-authorization": HOP,
-    b"te": HOP,
+    b"te": TE,
     b"trailer": HOP,
     b"http2-settings": HOP,
 }
@@ -126,6 +127,16 @@ NOT_CONNECTION_OPTIONS: Final = frozenset(
 )
 
 
+# What a trailer may not be: it would come too late, behind what it is about, for whoever is to
+# heed it. Framing, routing, who is asking, and how the body is to be read (RFC 9110, 6.5.1).
+_NO_TRAILERS: Final = frozenset(
+    b"age authorization cache-control content-encoding content-length content-location "
+    b"content-range content-type cookie date expect expires host if-match if-modified-since "
+    b"if-none-match if-range if-unmodified-since location max-forwards pragma range retry-after "
+    b"set-cookie vary warning www-authenticate x-api-key".split()
+)
+
+
 def is_token(text: bytes) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
@@ -167,6 +178,14 @@ def _spelled(table: dict[bytes, int]) -> dict[bytes, int]:
     found = dict.fromkeys(_COMMON, PLAIN)
     found.update(table)
     return found | {name.title(): kind for name, kind in found.items()}
+
+
+def may_trail(name: bytes) -> bool:
+    """Whether a field with this name means the same behind a body as in its head."""
+    lower = name.lower()
+    if request_kind(name) != PLAIN or response_kind(name) != PLAIN or lower in _NO_TRAILERS:
+        return False
+    return not lower.startswith(b"access-control-")
 
 
 REQUEST_KINDS: Final = _spelled(_REQUEST)

@@ -92,6 +92,7 @@ class RequestHead:
         "method",
         "path",
         "query",
+        "trailers",
         "upgrade",
         "version_1_1",
     )
@@ -109,6 +110,7 @@ class RequestHead:
         self.body: int = 0
         self.upgrade: bytes = b""
         self.expects_continue: bool = False
+        self.trailers: bool = False  # the client reads them
         self.boundary: dict[int, bytes] = {}
 
     def values(self, name: bytes) -> list[bytes]:
@@ -317,11 +319,20 @@ def _settle_framing(head: RequestHead, special: list[tuple[int, bytes]]) -> None
         head.lines = _without(head.lines, options, 400)
         if b"close" in options:
             head.keep_alive = False
+    _settle_wishes(head, special, options)
+
+
+def _settle_wishes(
+    head: RequestHead, special: list[tuple[int, bytes]], options: list[bytes]
+) -> None:
+    """What the client would like of this connection."""
     for kind, value in special:
         if kind == headers.EXPECT and head.version_1_1:
             if value.lower() != b"100-continue":
                 raise BadMessage(417, "an expectation other than 100-continue")
             head.expects_continue = True
+        elif kind == headers.TE and b"te" in options:
+            head.trailers = head.version_1_1 and b"trailers" in headers.tokens(value)
         elif kind == headers.UPGRADE and b"upgrade" in options and not head.body:
             _settle_upgrade(head, value.lower())
 

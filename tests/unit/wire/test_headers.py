@@ -13,7 +13,7 @@ from seawall.wire.headers import REQUEST_KINDS, RESPONSE_KINDS, request_kind, re
         (b"Keep-Alive", headers.HOP),
         (b"Proxy-Authorization", headers.HOP),
         (b"HTTP2-Settings", headers.HOP),
-        (b"TE", headers.HOP),
+        (b"TE", headers.TE),
         (b"X-Identity-Subject", headers.FORBIDDEN),
         (b"Range", headers.RANGE),
         (b"X-Forwarded-Tomorrow", headers.UNBELIEVED),
