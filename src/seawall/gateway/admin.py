@@ -257,6 +257,8 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
                 "host_rewrite": route.host_rewrite or None,
                 "request_headers": _edits(route.request_headers),
                 "response_headers": _edits(route.response_headers),
+                "cors": route.cors and asdict(route.cors),
+                "compress": list(route.compression.codings) if route.compression else [],
                 "auth": route.auth or None,
                 "scopes": list(route.scopes),
                 "limits": [
