@@ -47,6 +47,9 @@ class Timeouts:
 _RETRY = Retry()
 
 
+_NOT_NEGATIVE = "tunnel_lifetime and tunnel_bytes are not negative"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
     """Which requests go to which service, and what holds for them.
@@ -103,6 +106,8 @@ class Route:
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
     mirror: Mirror | None = None
     faults: Faults | None = None
+    tunnel_lifetime: float | None = None  # behind an upgrade; the gateway's own if None
+    tunnel_bytes: int | None = None  # likewise
     cors: Cors | None = None  # who else may ask, from a browser; nobody is told anything if None
     compression: Compression | None = None  # of answers that are no streams; as they are if None
     name: str = ""  # in logs and metrics; the path if empty
@@ -119,6 +124,8 @@ class Route:
         if "h2c" in (upgrade.lower() for upgrade in self.upgrades):
             # RFC 9113, 3.1 has withdrawn it; through a proxy it is a way around every route.
             raise Misconfigured(f"{self.label}: h2c is no protocol to upgrade to")
+        if (self.tunnel_lifetime or 0) < 0 or (self.tunnel_bytes or 0) < 0:
+            raise Misconfigured(f"{self.label}: {_NOT_NEGATIVE}", fix="0 for no such limit")
         if self.scopes and not self.auth:
             raise Misconfigured(f"{self.label}: scopes need auth")
         if self.max_requests is not None and self.max_requests < 1:
@@ -185,9 +192,7 @@ class Edge:
 
     def __post_init__(self) -> None:
         if self.tunnel_lifetime < 0 or self.tunnel_bytes < 0:
-            raise Misconfigured(
-                "tunnel_lifetime and tunnel_bytes are not negative", fix="0 for no such limit"
-            )
+            raise Misconfigured(_NOT_NEGATIVE, fix="0 for no such limit")
 
 
 # By rate only: a few failures in a row, of one broken page, are no reason to close a service to

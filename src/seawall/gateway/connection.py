@@ -259,6 +259,9 @@ class Downstream(Timed):
     def client_aborted(self) -> None:
         """End what is under way, as if the client had left: the gateway's time is up."""
         exchange = self.exchange
+        if self._tunnel is not None and exchange is not None and not self.write_paused:
+            self._tunnel.end(self._proxy.now())  # with what was said so far, and then an end
+            return
         self.abort()
         if exchange is not None:
             exchange.client_gone(Flag.CLIENT_CLOSED)

@@ -48,9 +48,11 @@ class Tunnel:
         self._upstream: Upstream = upstream
         self._idle: float = idle  # seconds without a byte, after which it ends
         self._half_ended: bool = False
-        edge = proxy.edge
-        self._until: float = proxy.now() + (edge.tunnel_lifetime or NEVER)
-        self._left: float = edge.tunnel_bytes or NEVER
+        edge, route = proxy.edge, exchange.planned().route
+        lifetime, size = route.tunnel_lifetime, route.tunnel_bytes
+        lifetime = edge.tunnel_lifetime if lifetime is None else lifetime
+        self._until: float = proxy.now() + (lifetime or NEVER)
+        self._left: float = (edge.tunnel_bytes if size is None else size) or NEVER
 
     def begin(self) -> None:
         self._touch()

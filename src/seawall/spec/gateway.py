@@ -155,6 +155,8 @@ class RouteSpec(Part):
     plans: bool = False  # so must those of the caller's plan
     mirror: MirrorSpec | None = None
     faults: FaultsSpec | None = None
+    tunnel_lifetime: float | None = Field(default=None, ge=0)  # the gateway's if None
+    tunnel_bytes: int | None = Field(default=None, ge=0)
     cors: CorsSpec | None = None  # the gateway's if None
     compress: list[Coding] | None = None  # the gateway's if None; [] = not at all
 

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
+from seawall.errors import Misconfigured
 from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts
 from seawall.gateway.gateway import Gateway, Static
 from seawall.topology import Address, Instance, InstanceState
@@ -174,13 +175,33 @@ async def say_and_hear(socket: ClientConnection) -> None:
 
 
 async def test_a_tunnel_carries_so_much_and_lasts_so_long() -> None:
-    for edge in (Edge(tunnel_bytes=1000), Edge(tunnel_lifetime=0.3)):
-        async with rig(Echo(), edge=edge) as r, client(r) as socket:
+    none = Edge(tunnel_bytes=0, tunnel_lifetime=0)
+    for route, edge in (
+        (ROUTES[0], Edge(tunnel_bytes=1000)),
+        (ROUTES[0], Edge(tunnel_lifetime=0.3)),
+        (replace(ROUTES[0], tunnel_bytes=1000), none),
+        (replace(ROUTES[0], tunnel_lifetime=0.3), none),
+    ):
+        async with rig(Echo(), routes=(route,), edge=edge) as r, client(r) as socket:
             await socket.send("x" * 400)
             assert await socket.recv() == "x" * 400
             with pytest.raises(ConnectionClosedError):
                 await say_and_hear(socket)
             assert (await r.logged())[0]["flags"] == "TL"
+
+
+async def test_a_route_may_lift_the_limits_of_its_gateway() -> None:
+    routes = (replace(ROUTES[0], tunnel_bytes=0),)
+    async with rig(Echo(), routes=routes, edge=Edge(tunnel_bytes=1000)) as r, client(r) as socket:
+        await socket.send("x" * 4000)
+        assert await socket.recv() == "x" * 4000
+
+
+def test_limits_of_tunnels_are_not_negative() -> None:
+    with pytest.raises(Misconfigured):
+        replace(ROUTES[0], tunnel_lifetime=-1)
+    with pytest.raises(Misconfigured):
+        replace(ROUTES[0], tunnel_bytes=-1)
 
 
 async def test_an_upgrade_that_the_route_does_not_allow_is_not_passed_on() -> None:

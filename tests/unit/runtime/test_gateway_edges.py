@@ -26,6 +26,8 @@ service = "shop"
 path = "/own"
 service = "shop"
 compress = []
+tunnel_lifetime = 60
+tunnel_bytes = 0
 [gateway.routes.cors]
 origins = ["https://*.shop.example"]
 methods = ["put"]
@@ -65,6 +67,8 @@ def test_a_route_has_its_own(config: GatewayConfig) -> None:
         max_age=5,
     )
     assert route.compression is None
+    assert (route.tunnel_lifetime, route.tunnel_bytes) == (60, 0)
+    assert config.routes[0].tunnel_lifetime is config.routes[0].tunnel_bytes is None
 
 
 def test_nothing_is_done_unasked() -> None:
