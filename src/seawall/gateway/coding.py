@@ -17,9 +17,9 @@ from seawall.wire.http1 import CHUNKED, ResponseHead
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
 
-# Answers of one route that are compressed at once; more go as they are. A compressor of gzip holds
-# 256 KiB, one of brotli 900, so this is at most 230 MB where every client reads slowly.
-MAX_CODERS: Final = 256
+# Answers that one gateway compresses at once; more go as they are. A compressor of gzip holds
+# 256 KiB, one of brotli 900, so this is at most 115 MB where every client reads slowly.
+MAX_CODERS: Final = 128
 
 # About 97 % of what the highest levels save, for a fifth of their time and less of memory.
 _GZIP_LEVEL: Final = 4
@@ -108,13 +108,26 @@ def packer(coding: bytes, library: Any) -> Packer:
     return Zstd(library) if coding == b"zstd" else Packer(library)
 
 
+class Room:
+    """How many answers are compressed now."""
+
+    __slots__ = ("taken",)
+
+    def __init__(self) -> None:
+        self.taken: int = 0
+
+    def is_full(self) -> bool:
+        return self.taken >= MAX_CODERS
+
+
 class Coder:
     """The body of one answer: in as it is passed on, out as chunks of what was made of it."""
 
-    __slots__ = ("_chunks", "_owner", "_packer")
+    __slots__ = ("_chunks", "_packer", "_room")
 
-    def __init__(self, owner: "Compress", packer: Packer, is_framed: bool) -> None:
-        self._owner: Compress = owner
+    def __init__(self, room: Room, packer: Packer, is_framed: bool) -> None:
+        room.taken += 1
+        self._room: Room = room
         self._packer: Packer = packer
         self._chunks: Chunked | None = Chunked(unwrap=True) if is_framed else None
 
@@ -134,13 +147,13 @@ class Coder:
 
     def close(self) -> None:
         """The exchange is over, whether the answer is whole or not."""
-        self._owner.active -= 1
+        self._room.taken -= 1
 
 
 class Compress:
     """A finisher that compresses the answers of a route."""
 
-    __slots__ = ("_libraries", "_min_size", "_offered", "active")
+    __slots__ = ("_libraries", "_min_size", "_offered")
 
     def __init__(self, config: Compression) -> None:
         self._min_size: int = config.min_size
@@ -148,7 +161,6 @@ class Compress:
         self._libraries: dict[bytes, Any] = {
             coding.encode(): _library(coding) for coding in config.codings
         }
-        self.active: int = 0
 
     def __call__(self, exchange: "Exchange", head: ResponseHead) -> None:
         request = exchange.head
@@ -158,10 +170,10 @@ class Compress:
         if not request.version_1_1 or forbids(request):
             return
         coding = chosen(b",".join(request.values(b"accept-encoding")), self._offered)
-        if not coding or self.active >= MAX_CODERS:
+        room = exchange.proxy.coding_room
+        if not coding or room.is_full():
             return
-        self.active += 1
         made = packer(coding, self._libraries[coding])
-        exchange.coder = Coder(self, made, head.body < 0)
+        exchange.coder = Coder(room, made, head.body < 0)
         head.lines = encoded(head.lines, coding)
         head.body = CHUNKED

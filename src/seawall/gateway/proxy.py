@@ -12,6 +12,7 @@ from seawall.facts import Observer
 from seawall.gateway.access import AccessLog
 from seawall.gateway.admission import Gate
 from seawall.gateway.clusters import Cluster
+from seawall.gateway.coding import Room
 from seawall.gateway.config import GatewayConfig, Route
 from seawall.gateway.fallback import Prepared
 from seawall.gateway.filters import Filter, Finisher
@@ -153,6 +154,7 @@ class Proxy:
     """Shared by every connection of one gateway process."""
 
     __slots__ = (
+        "coding_room",
         "config",
         "connections",
         "draining",
@@ -193,6 +195,7 @@ class Proxy:
         self.observer: Observer = observer
         self.spans: SpanBuffer | None = spans  # where they go, if anybody wants them
         self.trust: Trust = Trust(config.trusted_proxies)
+        self.coding_room: Room = Room()
         # Whether there is something to say about requests that say nothing about themselves.
         self.looks_at_all: bool = config.trace_sample < 1 or config.forwarded
         self.routes: Routes[Plan]

@@ -1,3 +1,4 @@
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import Misconfigured
-from seawall.gateway.coding import Coder, Compress, packer
+from seawall.gateway.coding import Coder, Compress, Room, packer
 from seawall.gateway.compression import (
     Compression,
     chosen,
@@ -140,8 +141,8 @@ LIBRARIES = {"gzip": zlib, "br": brotli, "zstd": zstandard}
 @pytest.mark.parametrize("coding", UNPACK)
 @given(pieces=st.lists(st.binary(max_size=300), max_size=8), framed=st.booleans())
 def test_what_was_packed_is_what_was_there(coding: str, pieces: list[bytes], framed: bool) -> None:
-    owner = Compress(Compression(codings=(coding,)))
-    coder = Coder(owner, packer(coding.encode(), LIBRARIES[coding]), framed)
+    room = Room()
+    coder = Coder(room, packer(coding.encode(), LIBRARIES[coding]), framed)
     out = b""
     for piece in pieces:
         out += coder.coded(
@@ -153,12 +154,14 @@ def test_what_was_packed_is_what_was_there(coding: str, pieces: list[bytes], fra
     assert chunks.done
     assert not chunks.surplus
     assert UNPACK[coding](data) == b"".join(pieces)
+    coder.close()
+    assert not room.taken
 
 
 @pytest.mark.parametrize("coding", UNPACK)
 def test_of_an_unknown_length_nothing_is_held_back(coding: str) -> None:
-    owner = Compress(Compression(codings=(coding,)))
-    coder = Coder(owner, packer(coding.encode(), LIBRARIES[coding]), True)
+    room = Room()
+    coder = Coder(room, packer(coding.encode(), LIBRARIES[coding]), True)
     chunks = Chunked(unwrap=True)
     data = chunks.feed(coder.coded(b"5\r\nfirst\r\n", False))
     assert partly(coding, data) == b"first"
@@ -171,3 +174,12 @@ def partly(coding: str, data: bytes) -> bytes:
     if coding == "br":
         return bytes(brotli.Decompressor().process(data))
     return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_a_library_that_is_missing_is_named(coding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, {"br": "brotli", "zstd": "zstandard"}[coding], None)
+    with pytest.raises(Misconfigured, match="needs the package") as refused:
+        Compress(Compression(codings=("gzip", coding)))
+    assert "seawall[compression]" in str(refused.value.fix)
+    Compress(Compression(codings=("gzip",)))
