@@ -257,6 +257,7 @@ def routes(gateway: Gateway, now: float) -> tuple[int, str, str]:
                 "host_rewrite": route.host_rewrite or None,
                 "request_headers": _edits(route.request_headers),
                 "response_headers": _edits(route.response_headers),
+                "max_upgrades": route.max_upgrades,
                 "cors": route.cors and asdict(route.cors),
                 "compress": list(route.compression.codings) if route.compression else [],
                 "auth": route.auth or None,

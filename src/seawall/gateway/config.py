@@ -106,6 +106,7 @@ class Route:
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
     mirror: Mirror | None = None
     faults: Faults | None = None
+    max_upgrades: int | None = None  # at once, to all instances; above it 503
     tunnel_lifetime: float | None = None  # behind an upgrade; the gateway's own if None
     tunnel_bytes: int | None = None  # likewise
     cors: Cors | None = None  # who else may ask, from a browser; nobody is told anything if None
@@ -126,6 +127,8 @@ class Route:
             raise Misconfigured(f"{self.label}: h2c is no protocol to upgrade to")
         if (self.tunnel_lifetime or 0) < 0 or (self.tunnel_bytes or 0) < 0:
             raise Misconfigured(f"{self.label}: {_NOT_NEGATIVE}", fix="0 for no such limit")
+        if self.max_upgrades is not None and self.max_upgrades < 1:
+            raise Misconfigured(f"{self.label}: max_upgrades is below 1", fix="upgrades = ()")
         if self.scopes and not self.auth:
             raise Misconfigured(f"{self.label}: scopes need auth")
         if self.max_requests is not None and self.max_requests < 1:

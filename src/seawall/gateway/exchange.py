@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from seawall.gateway.connection import Downstream
     from seawall.gateway.mirroring import Mirroring
     from seawall.gateway.splitting import PlannedArm
+    from seawall.gateway.upgrades import LimitUpgrades
 
 # Of a request's body, what is kept so that it can be sent again. What is longer is sent once.
 REPLAY: Final = 64 * 1024
@@ -51,7 +52,8 @@ class Exchange:
         "cluster", "coder", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
         "held_size", "identity", "importance", "instance", "mirror", "over", "path", "permit",
         "plan", "plan_name", "proxy", "request_id", "rivals", "span_id", "started", "status",
-        "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel", "waited",
+        "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel",
+        "upgrades", "waited",
     )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
@@ -98,6 +100,7 @@ class Exchange:
         self._gap: float = 0.0  # seconds without a byte that an answer may have; 0 = any
         self.stream: bool = False
         self.tunnel: Tunnel | None = None
+        self.upgrades: LimitUpgrades | None = None  # where a place for a tunnel is held
         self.fell_back: bool = False
         self.over: bool = False
 
@@ -478,6 +481,8 @@ class Exchange:
         self.held = None
         if self.coder is not None:
             self.coder.close()
+        if self.upgrades is not None:
+            self.upgrades.leave()
         proxy, plan = self.proxy, self.plan
         metrics = proxy.metrics
         metrics.active_requests -= 1

@@ -6,8 +6,9 @@ first in this order:
 1. CORS: preflights are answered, since they carry no credentials; other answers get its fields.
 2. authentication and authorization: who is it, and may they do this?
 3. quotas: how much of it? After authentication, since they may count by identity or plan.
-4. an answer of the route's own: redirect or direct response. Behind it nothing is reached.
-5. changes for the service: path, host, then header fields, which see what was changed before.
+4. upgrades: how many connections of the route speak another protocol already?
+5. an answer of the route's own: redirect or direct response. Behind it nothing is reached.
+6. changes for the service: path, host, then header fields, which see what was changed before.
 
 A filter is a callable: it returns None to let the request pass, or the answer to give instead.
 It must not wait: what it needs to know is pushed to it.
@@ -34,6 +35,7 @@ from seawall.gateway.config import GatewayConfig, Route
 from seawall.gateway.preflights import AllowOrigins, OneVoice
 from seawall.gateway.quota import Counters, PlanQuota, Quota, Rule
 from seawall.gateway.reshaping import EditAnswer, EditRequest, Move, Reply, Rewrite, RewriteHost
+from seawall.gateway.upgrades import LimitUpgrades
 from seawall.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def filters(
     quota = _quota(route, config, counters)
     if quota is not None:
         chain.append(quota)
+    if route.max_upgrades is not None:
+        chain.append(LimitUpgrades(route.max_upgrades))
     chain += _shape(route)
     return tuple(chain)
 

@@ -97,6 +97,7 @@ def _route(spec: RouteSpec, gateway: GatewaySpec) -> Route:
         split=None if spec.split is None else route_traffic.split(spec.split),
         mirror=None if spec.mirror is None else route_traffic.mirror(spec.mirror),
         faults=None if spec.faults is None else route_traffic.faults(spec.faults),
+        max_upgrades=spec.max_upgrades,
         tunnel_lifetime=spec.tunnel_lifetime,
         tunnel_bytes=spec.tunnel_bytes,
         cors=_cors(spec.cors or gateway.cors),

@@ -155,6 +155,7 @@ class RouteSpec(Part):
     plans: bool = False  # so must those of the caller's plan
     mirror: MirrorSpec | None = None
     faults: FaultsSpec | None = None
+    max_upgrades: int | None = Field(default=None, ge=1)  # WebSockets at once; above it 503
     tunnel_lifetime: float | None = Field(default=None, ge=0)  # the gateway's if None
     tunnel_bytes: int | None = Field(default=None, ge=0)
     cors: CorsSpec | None = None  # the gateway's if None

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from websockets.http11 import Request, Response
 
 from seawall.errors import Misconfigured
 from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts
@@ -30,6 +31,10 @@ async def echo(connection: ServerConnection) -> None:
             await connection.send(message)
 
 
+def _declined(connection: ServerConnection, request: Request) -> Response | None:
+    return connection.respond(404, "not here") if request.path == "/nowhere" else None
+
+
 @dataclass
 class Echo(Service):
     """A service of WebSockets: what it hears it says, and it closes when it is told to."""
@@ -39,7 +44,9 @@ class Echo(Service):
     listener: Server | None = None
 
     async def __aenter__(self) -> "Echo":
-        self.listener = await serve(self._talk, "127.0.0.1", 0, max_size=4 * MEGABYTE)
+        self.listener = await serve(
+            self._talk, "127.0.0.1", 0, max_size=4 * MEGABYTE, process_request=_declined
+        )
         self.port = next(iter(self.listener.sockets)).getsockname()[1]
         return self
 
@@ -197,11 +204,31 @@ async def test_a_route_may_lift_the_limits_of_its_gateway() -> None:
         assert await socket.recv() == "x" * 4000
 
 
+async def test_only_so_many_are_open_at_once() -> None:
+    routes = (replace(ROUTES[0], max_upgrades=2),)
+    async with rig(Echo(), routes=routes) as r:
+        async with client(r) as first, client(r):
+            with pytest.raises(InvalidStatus, match="503"):
+                await client(r)
+            await first.send("hello")
+            assert await first.recv() == "hello"
+        # A place is free when a tunnel has ended, and when an upgrade is declined.
+        await r.logged(3)
+        assert (await r.get("/")).status == 426
+        for _ in range(3):
+            with pytest.raises(InvalidStatus, match="404"):
+                await client(r, "/nowhere")
+        async with client(r), client(r):
+            pass
+
+
 def test_limits_of_tunnels_are_not_negative() -> None:
     with pytest.raises(Misconfigured):
         replace(ROUTES[0], tunnel_lifetime=-1)
     with pytest.raises(Misconfigured):
         replace(ROUTES[0], tunnel_bytes=-1)
+    with pytest.raises(Misconfigured):
+        replace(ROUTES[0], max_upgrades=0)
 
 
 async def test_an_upgrade_that_the_route_does_not_allow_is_not_passed_on() -> None:

@@ -26,6 +26,7 @@ service = "shop"
 path = "/own"
 service = "shop"
 compress = []
+max_upgrades = 9
 tunnel_lifetime = 60
 tunnel_bytes = 0
 [gateway.routes.cors]
@@ -67,7 +68,7 @@ def test_a_route_has_its_own(config: GatewayConfig) -> None:
         max_age=5,
     )
     assert route.compression is None
-    assert (route.tunnel_lifetime, route.tunnel_bytes) == (60, 0)
+    assert (route.max_upgrades, route.tunnel_lifetime, route.tunnel_bytes) == (9, 60, 0)
     assert config.routes[0].tunnel_lifetime is config.routes[0].tunnel_bytes is None
 
 
