@@ -52,8 +52,8 @@ states: setup ## draw docs/states from the transition tables
 
 bench: bench-primitives bench-service bench-messages bench-gateway ## every benchmark
 
-bench-%: setup ## one benchmark: bench-gateway, bench-messages, bench-service, bench-primitives
-	@scripts/bench $*
+bench-%: setup ## one benchmark: bench-gateway, bench-messages, bench-service, bench-primitives; ARGS=--quick
+	@scripts/bench $* $(ARGS)
 
 lock: setup ## resolve dependencies again
 	@scripts/lock
