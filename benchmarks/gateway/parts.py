@@ -1,16 +1,15 @@
 """The parts of the benchmark. Each starts what it measures, and returns its rows."""
 
 import json
-import resource
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks.gateway.closed import CONNECTIONS, Figures, Load, interleaved, measure, medians
+from benchmarks.gateway.crowd import keeping_quiet
 from benchmarks.gateway.process import LOAD_CORE, Process
 from benchmarks.gateway.subjects import OURS, Ground
 from benchmarks.report import Row
@@ -71,10 +70,12 @@ def _compared(run: Run, started: Mapping[str, Process], load: Load) -> list[Row]
         for peer in ("nginx", "envoy"):
             if peer in taken:
                 ratios |= _of(figures, taken[peer], peer)
-        rows.append(
-            {"subject": name, "load": load.name, "connections": load.connections} | figures | ratios
-        )
+        rows.append(_row(name, load.name, load.connections, figures | ratios))
     return rows
+
+
+def _row(subject: str, load: str, connections: int, figures: Figures) -> Row:
+    return {"subject": subject, "load": load, "connections": connections, **figures}
 
 
 def _of(figures: Figures, other: Figures, name: str) -> Figures:
@@ -126,9 +127,7 @@ def _beside(run: Run, turns: Mapping[str, tuple[Process, Load]]) -> list[Row]:
     taken = interleaved(turns, run.seconds, run.rounds)
     first = next(iter(taken.values()))
     return [
-        {"subject": run.ours, "load": label, "connections": CONNECTIONS}
-        | figures
-        | _of(figures, first, "first")
+        _row(run.ours, label, CONNECTIONS, figures | _of(figures, first, "first"))
         for label, figures in taken.items()
     ]
 
@@ -142,12 +141,9 @@ def half(run: Run) -> list[Row]:
             for name, process in (("nginx", nginx), (run.ours, ours)):
                 taken[name].append(_paced(process, rate, run.seconds))
     found = {name: medians(figures) for name, figures in taken.items()}
-    return [
-        {"subject": name, "load": "half", "connections": CONNECTIONS}
-        | figures
-        | {"p99_of_nginx": figures["p99_ms"] / found["nginx"]["p99_ms"]}
-        for name, figures in found.items()
-    ]
+    for figures in found.values():
+        figures["p99_of_nginx"] = figures["p99_ms"] / found["nginx"]["p99_ms"]
+    return [_row(name, "half", CONNECTIONS, figures) for name, figures in found.items()]
 
 
 def _paced(process: Process, rate: float, seconds: int) -> Figures:
@@ -175,54 +171,24 @@ def idle(run: Run) -> list[Row]:
     with run.ground.subject(run.ours) as process:
         measure(process, VARIED, run.seconds)
         before = process.rss()
-        with _idle_clients(process.port, run.idle):
+        with keeping_quiet(process.port, run.idle):
             during = process.rss()
             measure(process, VARIED, run.seconds)
             served = process.rss()
-        shared = {"subject": run.ours, "errors": 0.0}
-        return [
-            shared | {"load": "idle-0", "connections": 0, "rss_mb": before / 1e6},
-            shared
-            | {
-                "load": f"idle-{run.idle}",
-                "connections": run.idle,
-                "rss_mb": during / 1e6,
-                "kb_each": (during - before) / run.idle / 1e3,
-                "rss_served_mb": served / 1e6,
-            },
-        ]
+    crowd = {
+        "rss_mb": during / 1e6,
+        "kb_each": (during - before) / run.idle / 1e3,
+        "rss_served_mb": served / 1e6,
+    }
+    return [
+        _row(run.ours, "idle-0", 0, {"rss_mb": before / 1e6}),
+        _row(run.ours, f"idle-{run.idle}", run.idle, crowd),
+    ]
 
 
-@contextmanager
-def _idle_clients(port: int, count: int) -> Iterator[None]:
-    """Connections that each got one answer and keep quiet."""
-    clients: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            client = socket.create_connection(("127.0.0.1", port))
-            clients.append(client)
-            client.sendall(b"GET / HTTP/1.1\r\nhost: example\r\n\r\n")
-            if not client.recv(65536).startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"client {len(clients)} of {count} was refused")
-        yield
-    finally:
-        for client in clients:
-            client.close()
-
-
-def allow_files(count: int) -> None:
-    """Let this process, and those that it starts, hold as many connections."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
-        raise SystemExit(
-            f"{count:,} open files are wanted and {hard:,} allowed\n"
-            "  fix: ulimit -Hn, or --only without idle"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-COMPARED = ("requests_per_s", "cpu_us", "p50_ms", "p99_ms", "rss_mb")
+_COMPARED = ("requests_per_s", "cpu_us", "p50_ms", "p99_ms", "rss_mb")
 _RATIOS = ("of_nginx", "cpu_of_nginx", "of_envoy", "cpu_of_envoy", "errors")
+_OF_NGINX = ("of_nginx", "cpu_of_nginx", "errors")
 _FIRST = ("of_first", "cpu_of_first", "errors")
 
 
@@ -236,14 +202,14 @@ class Section:
 
 
 SECTIONS: Mapping[str, Section] = {
-    "table": Section("all, one worker each", main_table, (*COMPARED, *_RATIOS)),
-    "few": Section("8 connections", few_connections, (*COMPARED, *_RATIOS)),
-    "tokens": Section("JWT, cached by token", tokens, (*COMPARED, *_FIRST)),
-    "routes": Section("10 and 10,000 routes", routes, (*COMPARED, *_FIRST)),
+    "table": Section("all, one worker each", main_table, (*_COMPARED, *_RATIOS)),
+    "few": Section("8 connections", few_connections, (*_COMPARED, *_OF_NGINX)),
+    "tokens": Section("JWT, cached by token", tokens, (*_COMPARED, *_FIRST)),
+    "routes": Section("10 and 10,000 routes", routes, (*_COMPARED, *_FIRST)),
     "half": Section(
         "at half of ours' saturation, in an open loop",
         half,
-        (*COMPARED, "p99_of_nginx", "lag_ms", "errors"),
+        (*_COMPARED, "p99_of_nginx", "lag_ms", "errors"),
     ),
     "idle": Section("idle connections", idle, ("rss_mb", "kb_each", "rss_served_mb")),
 }

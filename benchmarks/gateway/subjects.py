@@ -128,7 +128,8 @@ def used() -> dict[str, str]:
     found["haproxy"] = _said("haproxy", "-v").removeprefix("HAProxy version ").partition(" ")[0]
     found["node"] = _said("node", "--version").removeprefix("v")
     package = json.loads((PEERS / "fastify" / "package.json").read_text())
-    return found | package["dependencies"]
+    packages: dict[str, str] = package["dependencies"]
+    return found | packages
 
 
 def _said(program: str, argument: str) -> str:
