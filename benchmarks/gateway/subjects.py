@@ -87,7 +87,7 @@ def lacking() -> dict[str, str]:
     compiler = None if can_compile() else "no C compiler, or no headers of Python"
     envoy = None if (SCRIPTS / "envoy").exists() else "no wheel of it for this machine"
     haproxy = None if shutil.which("haproxy") else "not installed"
-    fastify = None if (NODE / "ready").exists() else "no Node.js with npm"
+    fastify = None if (NODE / "ready").exists() else "no Node.js with npm, or no packages"
     found = {"seawall-compiled": compiler, "envoy": envoy, "haproxy": haproxy, "fastify": fastify}
     return {subject: why for subject, why in found.items() if why}
 
