@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both set up what they need; a second run is fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up order down test compile check format lock states clean
+.PHONY: help setup demo demo-compiled up order down test compile check format lock states clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -14,6 +14,9 @@ setup: .venv/ready ## the virtual environment, with everything locked
 
 demo: setup ## run the shop under load while its processes are killed; check the books
 	@PYTHONPATH=examples $(BIN)/python -m shop.demo
+
+demo-compiled: setup ## the same, through the gateway's compiled build
+	@PYTHONPATH="examples:$$($(BIN)/python hatch_build.py)" $(BIN)/python -m shop.demo
 
 up: setup ## start the shop and leave it running
 	@$(BIN)/seawall --project examples/shop up --wait
