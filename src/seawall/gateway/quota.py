@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from seawall.gateway.answers import Answer, Flag
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.resilience.limiter import KeyedLimiter, Verdict
-from seawall.resilience.rate_fields import LIMIT, POLICY, limit_field, policy_field
+from seawall.resilience.rate_fields import (
+    LIMIT,
+    POLICY,
+    limit_field,
+    policy_field,
+    whole_seconds,
+)
 from seawall.resilience.sharing import SharedLimiter, WhenAway
 from seawall.resilience.sliding import KeyedWindow
 
@@ -34,7 +40,7 @@ def limiter(limit: Limit, processes: int) -> Limiter:
 class Rule:
     """A limit at its place: a route, or a plan that many routes hold to."""
 
-    __slots__ = ("_by", "limit", "limiter", "name", "policy", "refused", "where")
+    __slots__ = ("_by", "limit", "limiter", "name", "policy", "refused", "told", "where")
 
     def __init__(self, limit: Limit, where: str, name: str, limiter: Limiter) -> None:
         self.limit: Limit = limit
@@ -42,6 +48,7 @@ class Rule:
         self.name: str = name
         self.limiter: Limiter = limiter
         self.policy: str = policy_field(name, limiter)
+        self.told: str = f'{LIMIT}: "{name}";r='  # what is left, for an answer's head
         self.refused: int = 0
         self._by: LimitBy = limit.by
 
@@ -85,22 +92,24 @@ class Rule:
 class Quota:
     """A filter that counts. The tightest limit is told in every answer (IETF `RateLimit`)."""
 
-    __slots__ = ("_others", "_policy", "rules")
+    __slots__ = ("_others", "_policy", "_told", "rules")
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules: tuple[Rule, ...] = rules
         self._others: bool = len(rules) > 1
         self._policy: str = ", ".join(rule.policy for rule in rules)
+        self._told: str = f"{POLICY}: {self._policy}\r\n"
 
     def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
         rule = self.rules[0]
         verdict = rule.acquire(exchange, now)
         if self._others:
             rule, verdict = self._tightest(exchange, verdict, now)
-        fields = {POLICY: self._policy, LIMIT: limit_field(rule.name, verdict)}
         if verdict.allowed:
-            exchange.tell(fields)
+            left = f"{verdict.remaining};t={whole_seconds(verdict.reset)}"
+            exchange.told += f"{self._told}{rule.told}{left}\r\n".encode()
             return None
+        fields = {POLICY: self._policy, LIMIT: limit_field(rule.name, verdict)}
         return rule.refusal(verdict, fields, now)
 
     def _tightest(self, exchange: "Exchange", first: Verdict, now: float) -> tuple[Rule, Verdict]:

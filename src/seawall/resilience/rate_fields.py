@@ -39,7 +39,13 @@ def policy_field(name: str, limit: RateLimit) -> str:
 
 def limit_field(name: str, verdict: Verdict) -> str:
     """The value of `RateLimit`, of a limit whose name `policy_field` has accepted."""
-    return f'"{name}";r={verdict.remaining};t={math.ceil(verdict.reset)}'
+    return f'"{name}";r={verdict.remaining};t={whole_seconds(verdict.reset)}'
+
+
+def whole_seconds(seconds: float) -> int:
+    """Not fewer than `seconds`, which are not negative."""
+    whole = int(seconds)
+    return whole if whole == seconds else whole + 1
 
 
 def retry_after_field(verdict: Verdict) -> str:
