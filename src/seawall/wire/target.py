@@ -25,6 +25,11 @@ _PLAIN: Final = re.compile(
     rb"(?:/[A-Za-z0-9\-_~!$&'()*+,;=:@|\[\]][A-Za-z0-9\-._~!$&'()*+,;=:@|\[\]]*)+/?|/"
 )
 
+_SLASH: Final = 0x2F
+_DOT: Final = 0x2E
+_IN_PLAIN: Final = bytes(byte in _PATH and byte != ord("%") for byte in range(256))
+_COMPILED: Final = not __file__.endswith(".py")
+
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 )
@@ -56,7 +61,21 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 def _is_plain(path: bytes) -> bool:
     """Whether `path` is canonical as it is."""
-    return _PLAIN.fullmatch(path) is not None
+    return walks_plain(path) if _COMPILED else _PLAIN.fullmatch(path) is not None
+
+
+def walks_plain(path: bytes) -> bool:
+    """The same, a byte at a time: for compiled code, which the regular expression costs ten times
+    as much."""
+    before = 0
+    for index in range(len(path)):
+        byte = path[index]
+        if not _IN_PLAIN[byte]:
+            return False
+        if before == _SLASH and byte in (_SLASH, _DOT):
+            return False
+        before = byte
+    return path[:1] == b"/"
 
 
 def canonical(path: bytes) -> bytes:

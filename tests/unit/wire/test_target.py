@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.wire.target import BadTarget, canonical, host_name, split_target, split_url
+from seawall.wire.target import (
+    _PLAIN,
+    BadTarget,
+    canonical,
+    host_name,
+    split_target,
+    split_url,
+    walks_plain,
+)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +131,9 @@ def test_an_absolute_target_is_split(url: bytes, parts: tuple[bytes, bytes, byte
 )
 def test_a_host_is_a_host(value: bytes, name: bytes | None) -> None:
     assert host_name(value) == name
+
+
+@given(st.lists(st.sampled_from([b"/", b"a", b".", b"%61", b"?", b" ", b";", b"Z-_~|[]", b"\xff"])))
+def test_both_ways_to_see_that_a_path_is_plain_agree(parts: list[bytes]) -> None:
+    path = b"".join(parts)
+    assert walks_plain(path) == (_PLAIN.fullmatch(path) is not None)
