@@ -23,7 +23,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 
 # Of the gateway, what waits: its control side.
-CONTROL = ("__init__", "admin", "gateway", "health", "leases", "ledger", "ledger_valkey")
+CONTROL = (
+    *("__init__", "acting", "admin", "changes", "describing", "extension", "gateway", "health"),
+    *("leases", "ledger", "ledger_valkey", "planner"),
+)
 
 # Compiled as one group, so that calls between them are calls in C. The gateway's control side
 # stays as it is: it waits for nothing but time, and mypyc knows no asynchronous generators.

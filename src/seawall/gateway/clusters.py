@@ -55,9 +55,9 @@ class Cluster:
     """The instances of one service in the versions that a route allows."""
 
     __slots__ = (
-        "_balancer", "_observer", "_outliers", "_usable", "admission", "attempts", "breaker",
+        "_balancer", "_observer", "_usable", "admission", "attempts", "breaker",
         "budget", "config", "constraint", "ejected", "ejections", "endpoints", "in_flight", "key",
-        "max_requests", "picker", "service", "sticky", "watches", "why_empty",
+        "max_requests", "outliers", "picker", "service", "sticky", "watches", "why_empty",
     )  # fmt: skip
 
     def __init__(
@@ -96,14 +96,28 @@ class Cluster:
         self.watches: bool = self.sticky is not None or self.picker.ewma is not None
         self._usable: Sequence[Endpoint] = ()
         self._balancer: LeastRequest = LeastRequest(rng)
-        self._outliers: Outliers = Outliers(config.outliers)
+        self.outliers: Outliers = Outliers(config.outliers)
         self._observer: Observer = observer
+
+    def inherit(self, before: "Cluster") -> None:
+        """Stand in for a cluster whose settings changed: what is known of the service, and does
+        not depend on what changed, is known here."""
+        config, was = self.config, before.config
+        if config.breaker == was.breaker:
+            self.breaker = before.breaker
+        if (config.retry_ratio, config.retry_floor) == (was.retry_ratio, was.retry_floor):
+            self.budget = before.budget
+        if config.outliers == was.outliers:
+            self.outliers = before.outliers
+        if config.adaptive == was.adaptive:
+            self.admission = before.admission
+        self.ejections = before.ejections
 
     def update(self, endpoints: tuple[Endpoint, ...], why_empty: str, now: float) -> None:
         for gone in set(self.endpoints).difference(endpoints):
             self.picker.forget(gone)
             if all(gone.key != endpoint.key for endpoint in endpoints):
-                self._outliers.forget(gone.key)
+                self.outliers.forget(gone.key)
         if self.sticky is not None:
             for endpoint in endpoints:
                 endpoint.token = self.sticky.token(endpoint.instance.instance_id)
@@ -114,7 +128,7 @@ class Cluster:
     def settle(self, now: float) -> None:
         """Find who is to be asked: those who are not ejected, and whose checks pass."""
         keys = [endpoint.key for endpoint in self.endpoints]
-        self.ejected = frozenset(keys).difference(self._outliers.usable(keys, now))
+        self.ejected = frozenset(keys).difference(self.outliers.usable(keys, now))
         ill = [e.key for e in self.endpoints if e.health is not None and not e.health.healthy]
         self._usable = self.picker.settle(self.endpoints, self.ejected.union(ill))
 
@@ -197,7 +211,7 @@ class Cluster:
         moved = endpoint.breaker.succeeded(permit, now)
         if endpoint.suspect:
             endpoint.suspect = False
-            self._outliers.succeeded(endpoint.key, now)
+            self.outliers.succeeded(endpoint.key, now)
         if moved is not None:
             self._observer(moved)
 
@@ -214,7 +228,7 @@ class Cluster:
         moved = endpoint.breaker.failed(permit, now)
         if moved is not None:
             self._observer(moved)
-        ejected = self._outliers.failed(endpoint.key, now)
+        ejected = self.outliers.failed(endpoint.key, now)
         if ejected is not None:
             self.ejections += 1
             self.settle(now)
@@ -235,6 +249,9 @@ class Clusters:
         self._rng = rng
         self._observer = observer
         self._clusters: dict[tuple[str, str], Cluster] = {}
+        self._next: dict[tuple[str, str], Cluster] = self._clusters
+        self._drafted: GatewayConfig = config
+        self._view: View | None = None
         self._endpoints: dict[str, Endpoint] = {}
         self._starting: dict[str, SlowStart] = {}  # endpoints whose weight still grows
         self._ready: frozenset[str] | None = None  # who could be asked, by the last view
@@ -246,20 +263,50 @@ class Clusters:
     def endpoints(self) -> tuple[Endpoint, ...]:
         return tuple(self._endpoints.values())
 
+    def draft(self, config: GatewayConfig) -> None:
+        """The clusters that are asked for from now on are those of another configuration."""
+        self._drafted = config
+        self._next = {}
+
+    def adopt(self, now: float) -> None:
+        """They hold now. What nobody asked for is given up; requests under way finish there."""
+        for key, cluster in self._next.items():
+            before = self._clusters.get(key)
+            if before is not None and before is not cluster:
+                cluster.inherit(before)
+        self._clusters, self._config = self._next, self._drafted
+        for endpoint in self._endpoints.values():
+            self._retune(endpoint)
+        if self._view is not None:
+            self.update(self._view, now)
+
     def cluster(self, service: str, constraint: Constraint) -> Cluster:
         """The one cluster of a service and a constraint."""
         key = (service, constraint.text)
-        if key not in self._clusters:
-            config = self._config
-            self._clusters[key] = Cluster(
-                service,
-                constraint,
-                config.upstreams_of(service),
-                config.zone,
-                self._rng,
-                self._observer,
-            )
-        return self._clusters[key]
+        found = self._next.get(key)
+        if found is None:
+            config = self._drafted.upstreams_of(service)
+            found = self._clusters.get(key)
+            if found is None or found.config != config:
+                found = Cluster(
+                    service, constraint, config, self._drafted.zone, self._rng, self._observer
+                )
+            self._next[key] = found
+        return found
+
+    def _retune(self, endpoint: Endpoint) -> None:
+        """Settings of its service may have changed; connections and requests stay."""
+        config = self._config.upstreams_of(endpoint.instance.service)
+        was, endpoint.config = endpoint.config, config
+        if config is was:
+            return
+        endpoint.limit = config.max_connections
+        endpoint.idle_timeout = config.idle_timeout
+        if config.instance_breaker != was.instance_breaker:
+            endpoint.breaker = Breaker(config.instance_breaker, endpoint.key)
+        if config.health != was.health:
+            health = config.health
+            endpoint.health = None if health is None else RiseFall(health.unhealthy, health.healthy)
 
     def nobody(self) -> Cluster:
         """A cluster without instances, of routes whose filters answer every request."""
@@ -267,6 +314,7 @@ class Clusters:
 
     def update(self, view: View, now: float) -> None:
         """Take over what the registry knows now."""
+        self._view = view
         before = self._ready
         self._ready = frozenset(
             _key(one) for one in view.instances if one.state is InstanceState.READY

@@ -17,18 +17,18 @@ from seawall.concurrency.tasks import Tasks
 from seawall.facts import Observer, ignore
 from seawall.gateway.access import AccessLog, opened
 from seawall.gateway.auth import Provider
+from seawall.gateway.changes import Changes, appliable, changes
 from seawall.gateway.clusters import Cluster, Clusters, View
-from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.config import GatewayConfig
 from seawall.gateway.connection import Downstream
-from seawall.gateway.filters import filters, finishers
+from seawall.gateway.describing import revision
 from seawall.gateway.health import Checker
 from seawall.gateway.leases import Leases
 from seawall.gateway.ledger import Ledger
 from seawall.gateway.mirroring import Copies
-from seawall.gateway.planning import traffic
-from seawall.gateway.policies import policies
+from seawall.gateway.planner import Planner
 from seawall.gateway.preamble import Announced
-from seawall.gateway.proxy import Plan, Proxy
+from seawall.gateway.proxy import Plan, Proxy, Trust
 from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Wheel
@@ -75,6 +75,14 @@ class GatewayDrained:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayChanged:
+    """Another configuration holds from the next request on."""
+
+    changes: Changes
+    at: float
+
+
 class Gateway:
     """A reverse proxy in this event loop.
 
@@ -115,33 +123,63 @@ class Gateway:
         self.proxy.log.stamp.settle(now, clock.wall())
         dialer = Dialer(self._tasks, wheel, clock)
         self.clusters = Clusters(config, dialer, rng, observer)
-        self._checker = Checker(self.clusters, config, clock, rng)
+        self._checker = Checker(self.clusters, clock, rng)
         self.copies = Copies()
         self._providers = dict(providers or {})
         self.counters = Counters(config.replicas)
-        self.proxy.routes = Routes(config.routes, self._plan)
+        self._planner = Planner(
+            self.proxy, self.clusters, self.counters, self.copies, clock.wall
+        )
         process = f"{config.name}-{rng.getrandbits(64):016x}"
         self.leases = Leases(self.counters, ledger, process, clock, observer)
-        self.leases.check()
+        self.proxy.routes = self._draft(config, None)
+        self._planner.adopt(now)
+        self.revision = revision(config)
         self._first_view = asyncio.Event()
 
-    def _plan(self, route: Route) -> Plan:
-        clusters, service = self.clusters, route.service
-        planned = traffic(route, clusters, self.copies, self.proxy)
-        if planned.split is not None:
-            cluster = planned.split.arms[0].cluster
-        else:
-            cluster = clusters.cluster(service, route.version) if service else clusters.nobody()
-        return Plan(
-            route,
-            cluster,
-            filters(route, self._config, self._providers, self.counters, self._clock.wall),
-            finishers(route),
-            self.proxy.metrics.route(route.label, cluster.service),
-            self._config.edge.max_body,
-            policies(route, cluster, self.clusters),
-            planned,
-        )
+    def preview(
+        self, config: GatewayConfig, providers: Mapping[str, Provider] | None = None
+    ) -> Changes:
+        """What `apply` would change. Raises `Misconfigured` where it would."""
+        self._draft(appliable(self._config, config), providers)
+        return changes(self._config, config)
+
+    def apply(
+        self, config: GatewayConfig, providers: Mapping[str, Provider] | None = None
+    ) -> Changes:
+        """Do as another configuration says from the next request on; what that changed.
+
+        Those under way go on as they began. Connections stay open, and what was learned stays
+        known: counts of limits, breakers, budgets, who is left out, metrics. A route that stays
+        as it is keeps all that is its own too, unless what holds for all routes changes. Raises
+        `Misconfigured`; then nothing has changed.
+        """
+        applied = appliable(self._config, config)
+        routes = self._draft(applied, providers)
+        changed = changes(self._config, config)
+        proxy, now = self.proxy, self._clock.now()
+        if providers is not None:
+            self._providers = dict(providers)
+        self._config = proxy.config = applied
+        proxy.edge = applied.edge
+        proxy.trust = Trust(applied.trusted_proxies)
+        self._planner.adopt(now)
+        self.leases.welcome(now)
+        proxy.routes = routes
+        self.revision = changed.after
+        self._observer(GatewayChanged(changed, now))
+        return changed
+
+    def _draft(
+        self, config: GatewayConfig, providers: Mapping[str, Provider] | None
+    ) -> Routes[Plan]:
+        routes = self._planner.draft(config, self._providers if providers is None else providers)
+        self.leases.check()
+        return routes
+
+    @property
+    def config(self) -> GatewayConfig:
+        return self._config
 
     @property
     def is_ready(self) -> bool:

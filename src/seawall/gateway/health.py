@@ -12,7 +12,6 @@ from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.gateway.balance import HealthCheck
 from seawall.gateway.clusters import Clusters
-from seawall.gateway.config import GatewayConfig
 from seawall.gateway.upstream import ALWAYS, Endpoint
 
 # How late a check may begin.
@@ -32,11 +31,8 @@ _UNHEARD = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 class Checker:
     """Checks the instances of those services that want it while `run` is under way."""
 
-    def __init__(
-        self, clusters: Clusters, config: GatewayConfig, clock: Clock, rng: Random
-    ) -> None:
+    def __init__(self, clusters: Clusters, clock: Clock, rng: Random) -> None:
         self._clusters = clusters
-        self._config = config
         self._clock = clock
         self._rng = rng
         self._asked: set[Endpoint] = set()
@@ -56,7 +52,7 @@ class Checker:
         for endpoint in self._clusters.endpoints:
             if endpoint.health is None:
                 continue
-            check = self._config.upstreams_of(endpoint.instance.service).health
+            check = endpoint.config.health
             if check is None:
                 continue
             if endpoint.check_at == ALWAYS:

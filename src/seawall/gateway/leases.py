@@ -16,7 +16,7 @@ from seawall.concurrency.tasks import running
 from seawall.errors import Misconfigured, Unavailable
 from seawall.facts import Observer
 from seawall.gateway.ledger import Claim, Ledger
-from seawall.gateway.quota import Counters
+from seawall.gateway.quota import Counters, Rule
 from seawall.resilience.sharing import SharedLimiter
 
 # How soon a share follows demand: two rounds, since one process must let go before the other
@@ -73,7 +73,7 @@ class Leases:
     def check(self) -> None:
         """Raise `Misconfigured` where a limit is shared and there is nobody to ask."""
         if self._ledger is None:
-            for name, _ in self._shared():
+            for name, _ in _shared(self._counters.drafted()):
                 raise Misconfigured(
                     f"the limit {name} is shared, and there is no ledger to share it by",
                     fix="Gateway(..., ledger=ValkeyLedger(url))",
@@ -100,7 +100,7 @@ class Leases:
 
     async def claim(self) -> None:
         """One round: say what was asked for, and take the shares that are given."""
-        shared = list(self._shared())
+        shared = list(_shared(self._counters.rules()))
         if self._ledger is None or not shared:
             return
         try:
@@ -115,6 +115,14 @@ class Leases:
             now = self._clock.now()
             self._observer(LimitsBack(now - self._away_since, now))
             self._away_since = None
+
+    def welcome(self, now: float) -> None:
+        """Limits are new. The others were reached, so their processes are known: until the next
+        round the new ones count on that, and not on being away."""
+        if now < self._trusted_until:
+            for _, limiter in _shared(self._counters.rules()):
+                if limiter.is_away(now):
+                    limiter.trust(self.processes, self._trusted_until)
 
     async def _round(self, ledger: Ledger, shared: list[tuple[str, SharedLimiter]]) -> None:
         asked_at = self._clock.now()
@@ -140,14 +148,15 @@ class Leases:
         for _, limiter in shared:
             limiter.trust(self.processes, until)
 
-    def _shared(self) -> Iterable[tuple[str, SharedLimiter]]:
-        for rule in self._counters.rules():
-            if isinstance(rule.limiter, SharedLimiter):
-                yield f"{rule.where} {rule.name}", rule.limiter
-
     def __repr__(self) -> str:
         state = "away" if self.is_away else f"{self.processes} processes"
         return f"<Leases of {self._process}, {state}>"
+
+
+def _shared(rules: Iterable[Rule]) -> Iterable[tuple[str, SharedLimiter]]:
+    for rule in rules:
+        if isinstance(rule.limiter, SharedLimiter):
+            yield f"{rule.where} {rule.name}", rule.limiter
 
 
 def _name(limit: str, key: str) -> str:

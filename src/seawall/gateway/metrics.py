@@ -52,6 +52,8 @@ class Metrics:
     """Everything that one gateway process counts."""
 
     __slots__ = (
+        "_known",
+        "_next",
         "active_requests",
         "connections",
         "connections_refused",
@@ -60,14 +62,14 @@ class Metrics:
         "hedges",
         "log_dropped",
         "retries",
-        "routes",
         "spans_dropped",
         "unrouted",
     )
 
     def __init__(self) -> None:
         self.unrouted: RouteMetrics = RouteMetrics("", "")
-        self.routes: list[RouteMetrics] = []
+        self._known: dict[tuple[str, str, str], RouteMetrics] = {}
+        self._next: dict[tuple[str, str, str], RouteMetrics] = self._known
         self.flags: dict[str, int] = {}
         self.active_requests: int = 0
         self.connections: int = 0
@@ -78,9 +80,23 @@ class Metrics:
         self.log_dropped: int = 0
         self.spans_dropped: int = 0
 
+    @property
+    def routes(self) -> list[RouteMetrics]:
+        return list(self._known.values())
+
+    def draft(self) -> None:
+        """The routes that are named from now on are those of another configuration."""
+        self._next = {}
+
+    def adopt(self) -> None:
+        """They hold now; those that were known before go on counting, and others are dropped."""
+        self._known = self._next
+
     def route(self, label: str, service: str, arm: str = "") -> RouteMetrics:
-        found = RouteMetrics(label, service, arm)
-        self.routes.append(found)
+        """The counts of a route, or an arm of it; those with one name are counted together."""
+        key = (label, service, arm)
+        found = self._next.get(key) or self._known.get(key) or RouteMetrics(*key)
+        self._next[key] = found
         return found
 
     def flagged(self, flag: str) -> None:

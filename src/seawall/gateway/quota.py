@@ -67,6 +67,22 @@ class Rule:
             return exchange.plan_name
         return exchange.client
 
+    def inherit(self, before: "Rule", now: float) -> None:
+        """Go on with what another rule has counted, where that means the same here."""
+        self.refused = before.refused
+        limit, counted = self.limit, before.limiter
+        if limit.by is not before.limit.by or limit.when_away is not before.limit.when_away:
+            return
+        if isinstance(counted, KeyedWindow):
+            if not isinstance(self.limiter, KeyedWindow) or limit.window != counted.window:
+                return
+            counted.replace(limit.requests)
+        elif isinstance(self.limiter, KeyedWindow) or limit.shared != before.limit.shared:
+            return
+        else:
+            counted.replace(limit.rate, limit.burst, now)
+        self.limiter = counted
+
     def refusal(self, verdict: Verdict, fields: dict[str, str], now: float) -> Answer:
         self.refused += 1
         limiter = self.limiter
@@ -163,12 +179,30 @@ class PlanQuota:
 class Counters:
     """Every rule of one gateway, once. Routes that hold to one plan share its counters."""
 
-    __slots__ = ("_found", "_places", "processes")
+    __slots__ = ("_before", "_found", "_heirs", "_next", "_places", "processes")
 
     def __init__(self, processes: int = 1) -> None:
         self._found: dict[tuple[str, str, Limit], Rule] = {}
+        self._next: dict[tuple[str, str, Limit], Rule] = self._found
+        self._before: dict[tuple[str, str], Rule] = {}  # by place and name, while drafting
+        self._heirs: list[tuple[Rule, Rule]] = []  # who takes over, and from whom
         self._places: dict[str, int] = {}
         self.processes: int = processes  # at least so many keep the shared limits
+
+    def draft(self) -> None:
+        """The rules that are asked for from now on are those of another configuration."""
+        self._next = {}
+        self._places = {}
+        self._before = {(rule.where, rule.name): rule for rule in self._found.values()}
+        self._heirs = []
+
+    def adopt(self, now: float) -> None:
+        """They hold now. A rule whose limit is the same goes on counting; where only its numbers
+        changed, what was counted is taken over; those that were not asked for are dropped."""
+        for heir, before in self._heirs:
+            heir.inherit(before, now)
+        self._found = self._next
+        self._before, self._heirs = {}, []
 
     def place(self, label: str) -> str:
         """Where the limits of the next route with this label are: labels may repeat, places not.
@@ -181,10 +215,17 @@ class Counters:
     def rule(self, limit: Limit, where: str, name: str) -> Rule:
         """The rule of that name at that place; the same one as long as its limit is the same."""
         key = (where, name, limit)
-        rule = self._found.get(key)
+        rule = self._next.get(key) or self._found.get(key)
         if rule is None:
-            rule = self._found[key] = Rule(limit, where, name, limiter(limit, self.processes))
+            rule = Rule(limit, where, name, limiter(limit, self.processes))
+            before = self._before.get((where, name))
+            if before is not None:
+                self._heirs.append((rule, before))
+        self._next[key] = rule
         return rule
 
     def rules(self) -> list[Rule]:
         return list(self._found.values())
+
+    def drafted(self) -> list[Rule]:
+        return list(self._next.values())

@@ -50,13 +50,14 @@ class Endpoint:
     """One instance as this gateway sees it, and its connections."""
 
     __slots__ = (
-        "_dialer", "breaker", "check_at", "connections", "health", "idle", "idle_timeout",
-        "in_flight", "instance", "key", "limit", "log_name", "requests", "retired", "since",
-        "suspect", "token", "weight",
+        "_dialer", "breaker", "check_at", "config", "connections", "health", "idle",
+        "idle_timeout", "in_flight", "instance", "key", "limit", "log_name", "requests", "retired",
+        "since", "suspect", "token", "weight",
     )  # fmt: skip
 
     def __init__(self, instance: Instance, config: Upstreams, dialer: "Dialer") -> None:
         self._dialer: Dialer = dialer
+        self.config: Upstreams = config
         self.limit: int = config.max_connections
         self.instance: Instance = instance
         self.key: str = f"{instance.service}/{instance.instance_id}/{instance.incarnation}"

@@ -156,6 +156,19 @@ class KeyedLimiter:
         _check(rate, burst)
         self._set(rate, burst)
 
+    def replace(self, rate: float, burst: float, now: float) -> None:
+        """Become another limit: who has used calls of this one has used as many of that.
+
+        Nobody has then used more than `burst`, so nobody waits longer than a new caller might.
+        """
+        _check(rate, burst)
+        before = self._interval
+        self._set(rate, burst)
+        table = self._full_at
+        for key, full_at in table.items():
+            used = min(max(0.0, full_at - now) / before, burst)
+            table[key] = now + used * self._interval  # no key comes or goes
+
     def owe(self, key: str, calls: float, now: float) -> None:
         """Take a key over that was counted elsewhere, with the calls that it has used."""
         if key in self._full_at or self._make_room(now):

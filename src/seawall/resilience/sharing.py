@@ -89,21 +89,24 @@ class SharedLimiter:
     ) -> None:
         if processes < 1 or max_hot < 1:
             raise Misconfigured(f"processes {processes} and max_hot {max_hot} are 1 or more")
-        self.rate: float = rate
-        self.burst: float = burst
-        self.quota: int = int(burst)
-        self.window: float = burst / rate
-        self.leasable: float = rate * (1.0 - RESERVE)
+        self._set(rate, burst)
         self.when_away: WhenAway = when_away
         self.unlent: int = 0  # times that a key stayed cold because MAX_HOT were hot
         self._cold: KeyedLimiter = KeyedLimiter(rate, burst, max_keys)
         self._alone: KeyedLimiter = KeyedLimiter(rate, burst, max_keys)
         self._hot: dict[str, _Hot] = {}
         self._max_hot: int = max_hot
-        self._enough: float = 1.0 - min(_ROUNDING * rate, 0.01)
         self._trusted_until: float = -math.inf
         self._processes: int = 0
         self._divide(processes)
+
+    def _set(self, rate: float, burst: float) -> None:
+        self.rate: float = rate
+        self.burst: float = burst
+        self.quota: int = int(burst)
+        self.window: float = burst / rate
+        self.leasable: float = rate * (1.0 - RESERVE)
+        self._enough: float = 1.0 - min(_ROUNDING * rate, 0.01)
 
     def _divide(self, processes: int) -> None:
         if processes == self._processes:
@@ -178,6 +181,20 @@ class SharedLimiter:
             return
         self._hot[key] = _Hot(self._burst - verdict.reset * self._base, now)
         self._cold.forget(key)
+
+    def replace(self, rate: float, burst: float, now: float) -> None:
+        """Become another limit, as `KeyedLimiter.replace` does. What was lent of the rate stays
+        lent until its lease ends."""
+        before, processes = self._burst, self._processes
+        self._set(rate, burst)
+        self._part = rate / processes
+        self._base = RESERVE * self._part
+        self._burst = max(1.0, burst / processes)
+        self._warm_below = int(self._burst / 2)
+        self._cold.replace(self._base, self._burst, now)
+        self._alone.replace(self._part, self._burst, now)
+        for hot in self._hot.values():
+            hot.tokens = max(0.0, self._burst - (before - hot.tokens))
 
     # the others
 

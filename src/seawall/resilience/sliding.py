@@ -38,15 +38,13 @@ class KeyedWindow:
     __slots__ = ("_counts", "_crowd", "_max_keys", "_rounding", "quota", "window")
 
     def __init__(self, limit: int, window: float, max_keys: int = MAX_KEYS) -> None:
-        if not (limit >= 1 and 0 < window < math.inf):
+        if not 0 < window < math.inf:
             raise Misconfigured(f"no limit: {limit} calls in {window} s")
         if max_keys < 1:
             raise Misconfigured(f"max_keys is 1 or more, not {max_keys}")
-        self.quota: int = limit
         self.window: float = window
         self._max_keys: int = max_keys
-        # In calls; a hundredth at most, and never so little that it is lost beside `limit`.
-        self._rounding: float = max(min(_ROUNDING * limit / window, 0.01), 1e-12 * limit)
+        self.replace(limit)
         self._counts: OrderedDict[str, _Counts] = OrderedDict()
         self._crowd: _Counts = _Counts(0)
 
@@ -76,6 +74,14 @@ class KeyedWindow:
         if counts is None:
             counts = self._crowd
         counts.here -= 1
+
+    def replace(self, limit: int) -> None:
+        """Become another limit over the same window: what was counted counts there."""
+        if limit < 1:
+            raise Misconfigured(f"no limit: {limit} calls in {self.window} s")
+        self.quota: int = limit
+        # In calls; a hundredth at most, and never so little that it is lost beside `limit`.
+        self._rounding: float = max(min(_ROUNDING * limit / self.window, 0.01), 1e-12 * limit)
 
     def __len__(self) -> int:
         return len(self._counts)

@@ -27,7 +27,7 @@ def checker(count: int) -> Checker:
         clusters.cluster(service, ANY)
     shop = [instance(number) for number in range(count)]
     clusters.update(Known((*shop, replace(instance(1), service="mail"))), 0.0)
-    return Checker(clusters, config, clock, Random(1))
+    return Checker(clusters, clock, Random(1))
 
 
 def test_each_is_asked_once_an_interval_and_not_all_at_once() -> None:

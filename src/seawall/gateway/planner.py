@@ -1,0 +1,98 @@
+"""Makes routes and their plans of a configuration, beside those that are in use.
+
+What outlives a change (clusters, rules of limits, metrics) is asked for by name while the plans
+are made, and found if it is there already. Nothing that is in use changes before `adopt`: where a
+route turns out to be wrong, the draft is left to itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from seawall.gateway.auth import Provider
+from seawall.gateway.changes import by_place
+from seawall.gateway.clusters import Clusters
+from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.filters import filters, finishers
+from seawall.gateway.mirroring import Copies
+from seawall.gateway.planning import traffic
+from seawall.gateway.policies import policies
+from seawall.gateway.proxy import Plan, Proxy
+from seawall.gateway.quota import Counters
+from seawall.gateway.routes import Routes
+
+
+class Planner:
+    """The plans of one gateway, as it is configured now and next."""
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        clusters: Clusters,
+        counters: Counters,
+        copies: Copies,
+        wall: Callable[[], float],
+    ) -> None:
+        self._proxy = proxy
+        self._clusters = clusters
+        self._counters = counters
+        self._copies = copies
+        self._wall = wall
+        self._config = proxy.config
+        self._providers: Mapping[str, Provider] = {}
+        self._plans: dict[str, Plan] = {}  # in use, by place
+        self._next = (self._config, self._providers, self._plans)
+
+    def draft(self, config: GatewayConfig, providers: Mapping[str, Provider]) -> Routes[Plan]:
+        """The routes of a configuration. Raises `Misconfigured`."""
+        self._counters.draft()
+        self._clusters.draft(config)
+        self._proxy.metrics.draft()
+        alike = _for_all(config) == _for_all(self._config)
+        places = {id(route): place for place, route in by_place(config.routes).items()}
+        plans: dict[str, Plan] = {}
+
+        def plan(route: Route) -> Plan:
+            place = places[id(route)]
+            before = self._plans.get(place) if alike else None
+            found = self._plan(route, config, providers)
+            if before is not None and before.route == route and self._knows(route, providers):
+                found = before  # with all that is its own: bulkhead, hedges, what it has learned
+            plans[place] = found
+            return found
+
+        routes = Routes(config.routes, plan)
+        self._next = (config, providers, plans)
+        return routes
+
+    def adopt(self, now: float) -> None:
+        """What was drafted last is in use from now on."""
+        self._config, self._providers, self._plans = self._next
+        self._counters.adopt(now)
+        self._proxy.metrics.adopt()
+        self._clusters.adopt(now)
+
+    def _knows(self, route: Route, providers: Mapping[str, Provider]) -> bool:
+        return providers.get(route.auth) is self._providers.get(route.auth)
+
+    def _plan(self, route: Route, config: GatewayConfig, providers: Mapping[str, Provider]) -> Plan:
+        clusters, service = self._clusters, route.service
+        planned = traffic(route, clusters, self._copies, self._proxy)
+        if planned.split is not None:
+            cluster = planned.split.arms[0].cluster
+        else:
+            cluster = clusters.cluster(service, route.version) if service else clusters.nobody()
+        return Plan(
+            route,
+            cluster,
+            filters(route, config, providers, self._counters, self._wall),
+            finishers(route),
+            self._proxy.metrics.route(route.label, cluster.service),
+            config.edge.max_body,
+            policies(route, cluster, clusters),
+            planned,
+        )
+
+
+def _for_all(config: GatewayConfig) -> GatewayConfig:
+    """What holds for all routes."""
+    return replace(config, routes=())
