@@ -4,10 +4,11 @@ Routes are known by their labels; of several with one label, the first is compar
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 from seawall.gateway.config import GatewayConfig, Route
-from seawall.gateway.describing import described, revision, settings
+from seawall.gateway.describing import SECRETS, described, masked, revision
+from seawall.topology import Constraint
 
 # What a process that runs cannot change: its name and place, and where its log goes.
 FIXED = ("name", "zone", "access_log", "replicas")
@@ -76,7 +77,7 @@ def changes(running: GatewayConfig, wanted: GatewayConfig) -> Changes:
     before, after = by_place(running.routes), by_place(applied.routes)
     kept = [place for place in after if place in before]
     changed = [
-        RouteChanged(place, tuple(_differences(described(before[place]), described(after[place]))))
+        RouteChanged(place, tuple(_differences("", before[place], after[place])))
         for place in kept
         if before[place] != after[place]
     ]
@@ -85,9 +86,9 @@ def changes(running: GatewayConfig, wanted: GatewayConfig) -> Changes:
         after=revision(applied),
         added=tuple(place for place in after if place not in before),
         removed=tuple(place for place in before if place not in after),
-        changed=tuple(one for one in changed if one.fields),
+        changed=tuple(changed),
         reordered=kept != [place for place in before if place in after],
-        settings=tuple(_differences(_without_routes(running), _without_routes(applied))),
+        settings=tuple(_differences("", replace(running, routes=()), replace(applied, routes=()))),
         needs_restart=tuple(
             Difference(name, getattr(running, name), getattr(wanted, name))
             for name in FIXED
@@ -106,15 +107,30 @@ def by_place(routes: tuple[Route, ...]) -> dict[str, Route]:
     return found
 
 
-def _without_routes(config: GatewayConfig) -> dict[str, object]:
-    return {name: value for name, value in settings(config).items() if name != "routes"}
-
-
-def _differences(before: object, after: object, at: str = "") -> Iterator[Difference]:
+def _differences(at: str, before: object, after: object) -> Iterator[Difference]:
     """Tables are compared key by key, everything else as a whole."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in {**before, **after}:
-            where = f"{at}.{key}" if at else str(key)
-            yield from _differences(before.get(key), after.get(key), where)
-    elif before != after:
-        yield Difference(at, before, after)
+    if before == after:
+        return
+    one, other = _table(before), _table(after)
+    if one is None or other is None:
+        yield Difference(at, _shown(at, before), _shown(at, after))
+        return
+    for key in {**one, **other}:
+        where = f"{at}.{key}" if at else key
+        yield from _differences(where, one.get(key), other.get(key))
+
+
+def _table(value: object) -> dict[str, object] | None:
+    """The parts of a value that is compared part by part; None if it is one as a whole."""
+    if isinstance(value, Mapping):
+        return {str(key): one for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type | Constraint):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return None
+
+
+def _shown(at: str, value: object) -> object:
+    """As the configuration is shown, so that no secret is in it."""
+    name = at.rpartition(".")[2]
+    hidden = name in SECRETS or "_headers.set." in at or "_headers.add." in at
+    return masked(value) if hidden and isinstance(value, str) else described(value)

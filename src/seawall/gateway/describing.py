@@ -7,8 +7,9 @@ two configurations needs, and is too little to find a weak one by trying.
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from hashlib import sha256
 
 from seawall.gateway.actions import Edits
@@ -19,11 +20,16 @@ from seawall.topology import Constraint
 SECRETS = frozenset(("secret", "password", "token", "sha256"))
 
 # What is each process' own: replicas with one configuration have one revision.
-_OWN = frozenset(("name", "zone"))
+OWN = frozenset(("name", "zone"))
+
+_PLAIN = frozenset((str, int, bool, type(None)))
 
 
 def described(value: object) -> object:
-    """Plain data: what JSON knows, and nothing that is secret."""
+    """Plain data: what JSON knows and what differs from its default, and nothing secret."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
     if isinstance(value, Constraint):
         return value.text or "*"
     if isinstance(value, Enum):
@@ -34,23 +40,25 @@ def described(value: object) -> object:
             "set": {name: masked(text) for name, text in value.set.items()},
             "add": {name: masked(text) for name, text in value.add.items()},
         }
-    if is_dataclass(value) and not isinstance(value, type):
-        return _parts((field.name, getattr(value, field.name)) for field in fields(value))
-    return _described_plain(value)
+    if is_dataclass(kind):
+        return _parts(
+            (name, one)
+            for name, default in _defaults(kind)
+            if (one := getattr(value, name)) is not default and one != default
+        )
+    return _collected(value)
 
 
-def _described_plain(value: object) -> object:
+def _collected(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # JSON knows no infinity
     if isinstance(value, Mapping):
         return _parts((str(key), one) for key, one in value.items())
     if isinstance(value, tuple | list):
         return [described(one) for one in value]
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON knows no infinity
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    return f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', repr(value))}"
 
 
 def _parts(parts: Iterable[tuple[str, object]]) -> dict[str, object]:
@@ -60,17 +68,24 @@ def _parts(parts: Iterable[tuple[str, object]]) -> dict[str, object]:
     }
 
 
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, object], ...]:
+    """The fields of a dataclass and their defaults."""
+    return tuple(
+        (one.name, one.default if one.default_factory is MISSING else one.default_factory())
+        for one in fields(kind)
+    )
+
+
 def masked(secret: str) -> str:
     return secret and f"*** {sha256(secret.encode()).hexdigest()[:4]}"
 
 
 def settings(config: GatewayConfig) -> dict[str, object]:
-    """The whole configuration but for what is this process' own."""
-    return _parts(
-        (field.name, getattr(config, field.name))
-        for field in fields(config)
-        if field.name not in _OWN
-    )
+    """What the configuration says, but for what is this process' own."""
+    said = described(config)
+    assert isinstance(said, dict)
+    return {name: value for name, value in said.items() if name not in OWN}
 
 
 def revision(config: GatewayConfig) -> str:

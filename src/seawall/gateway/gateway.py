@@ -127,9 +127,7 @@ class Gateway:
         self.copies = Copies()
         self._providers = dict(providers or {})
         self.counters = Counters(config.replicas)
-        self._planner = Planner(
-            self.proxy, self.clusters, self.counters, self.copies, clock.wall
-        )
+        self._planner = Planner(self.proxy, self.clusters, self.counters, self.copies, clock.wall)
         process = f"{config.name}-{rng.getrandbits(64):016x}"
         self.leases = Leases(self.counters, ledger, process, clock, observer)
         self.proxy.routes = self._draft(config, None)
@@ -145,9 +143,13 @@ class Gateway:
         return changes(self._config, config)
 
     def apply(
-        self, config: GatewayConfig, providers: Mapping[str, Provider] | None = None
+        self,
+        config: GatewayConfig,
+        providers: Mapping[str, Provider] | None = None,
+        told: Changes | None = None,
     ) -> Changes:
-        """Do as another configuration says from the next request on; what that changed.
+        """Do as another configuration says from the next request on; what that changed, or
+        `told`, if somebody has found that out already.
 
         Those under way go on as they began. Connections stay open, and what was learned stays
         known: counts of limits, breakers, budgets, who is left out, metrics. A route that stays
@@ -156,7 +158,7 @@ class Gateway:
         """
         applied = appliable(self._config, config)
         routes = self._draft(applied, providers)
-        changed = changes(self._config, config)
+        changed = told or changes(self._config, config)
         proxy, now = self.proxy, self._clock.now()
         if providers is not None:
             self._providers = dict(providers)

@@ -20,6 +20,8 @@ from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
 
+_Footing = tuple[GatewayConfig, Mapping[str, Provider], dict[str, Plan]]
+
 
 class Planner:
     """The plans of one gateway, as it is configured now and next."""
@@ -40,7 +42,7 @@ class Planner:
         self._config = proxy.config
         self._providers: Mapping[str, Provider] = {}
         self._plans: dict[str, Plan] = {}  # in use, by place
-        self._next = (self._config, self._providers, self._plans)
+        self._next: _Footing = (self._config, self._providers, self._plans)
 
     def draft(self, config: GatewayConfig, providers: Mapping[str, Provider]) -> Routes[Plan]:
         """The routes of a configuration. Raises `Misconfigured`."""
