@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("run", "export"))
+    parser.add_argument("what", choices=("run", "check", "diff", "reload", "export"))
+    parser.add_argument("--dry-run", action="store_true", help="reload: only tell what it changes")
     export = parser.add_argument_group("export", "a configuration of the proxy in front")
     export.add_argument("--to", choices=("nginx", "envoy", "haproxy"), help="the program")
     export.add_argument("--out", metavar="FILE", help="standard output, or FILE")
@@ -36,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.what == "export":
         return _export(options)
+    if options.what in ("check", "diff", "reload"):
+        from seawall.cli import gateway_config
+
+        return gateway_config.run(options)
     from seawall.runtime.gateway import run as run_gateway
 
     return run_gateway(str(project_path(options)), getattr(options, "profile", None) or "")

@@ -6,9 +6,10 @@
     /routes     the routes in the order in which they were written
     /upstreams  services, their instances, breakers and connections
     /limits     what is counted, for how many, and how often it refused
+    /config     the configuration that holds, without secrets, and its revision
 
-It answers one request a connection, and only reads. It is for operators and probes: bind it where
-clients of the gateway cannot reach it, or to a Unix socket.
+What is done by POST is in `acting`. It answers one request a connection. It is for operators and
+probes: bind it where clients of the gateway cannot reach it, or to a Unix socket.
 """
 
 import asyncio
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from seawall.clock import SYSTEM, Clock
-from seawall.gateway import metrics
+from seawall.gateway import acting, metrics
+from seawall.gateway.acting import Reload
 from seawall.gateway.actions import Edits
 from seawall.gateway.clusters import Cluster
+from seawall.gateway.describing import settings
 from seawall.gateway.gateway import Gateway
 from seawall.gateway.quota import Rule
 from seawall.gateway.traffic import Split
@@ -52,7 +55,7 @@ def livez(gateway: Gateway, now: float) -> tuple[int, str, str]:
 
 def readyz(gateway: Gateway, now: float) -> tuple[int, str, str]:
     if gateway.is_ready:
-        return 200, "text/plain", "ready\n"
+        return 200, "text/plain", f"ready\nrevision {gateway.revision}\n"
     why = "draining" if gateway.proxy.draining else "not all that it needs to know was read yet"
     return 503, "text/plain", why + "\n"
 
@@ -352,6 +355,11 @@ def _instance(cluster: Cluster, endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
+def config(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    said = {"revision": gateway.revision, "name": gateway.config.name}
+    return _json(said | {"config": settings(gateway.config)})
+
+
 def _json(value: object) -> tuple[int, str, str]:
     return 200, "application/json", json.dumps(value, indent=2) + "\n"
 
@@ -363,24 +371,30 @@ PAGES: dict[bytes, Page] = {
     b"/routes": routes,
     b"/upstreams": upstreams,
     b"/limits": limits,
+    b"/config": config,
 }
 
 
 @asynccontextmanager
 async def admin(
-    gateway: Gateway, where: Address | Path, *, clock: Clock = SYSTEM
+    gateway: Gateway,
+    where: Address | Path,
+    *,
+    clock: Clock = SYSTEM,
+    reload: Reload | None = None,
 ) -> AsyncIterator[Address]:
     """Answer at an address, or on a Unix socket, while the block is open.
 
-    A Unix socket is left behind, and replaced by who answers there next. Raises `OSError` if it
-    cannot be bound.
+    `reload` is what `POST /reload` does. A Unix socket is left behind, and replaced by who
+    answers there next. Raises `OSError` if it cannot be bound.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_PATIENCE):
                 data = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_answer(gateway, data, clock.now()))
+            writer.write(await _answer(gateway, data, clock.now(), reload))
+            async with asyncio.timeout(_PATIENCE):
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the asker is gone, or is none
@@ -398,15 +412,18 @@ async def admin(
         server.close()
 
 
-def _answer(gateway: Gateway, data: bytes, now: float) -> bytes:
+async def _answer(gateway: Gateway, data: bytes, now: float, reload: Reload | None) -> bytes:
     status, kind, body = 404, "text/plain", "no such page\n"
-    head_only = False
+    head_only, allow = False, ""
     try:
         head = scan_request(data, len(data))
         head_only = head.method == b"HEAD"
-        page = PAGES.get(head.path)
-        if head.method not in (b"GET", b"HEAD"):
-            status, body = 405, "this listener is for reading\n"
+        page, acts = PAGES.get(head.path), head.path in acting.PATHS
+        allow = "POST" if acts else "GET, HEAD" if page is not None else ""
+        if allow and head.method.decode("latin-1") not in allow.split(", "):
+            status, body = 405, f"this path takes {allow}\n"
+        elif acts:
+            status, kind, body = await acting.act(gateway, head, reload)
         elif page is not None:
             status, kind, body = page(gateway, now)
     except BadMessage as bad:
@@ -414,6 +431,8 @@ def _answer(gateway: Gateway, data: bytes, now: float) -> bytes:
     content = body.encode()
     text = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {kind}\r\n"
-        f"content-length: {len(content)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(content)}\r\ncache-control: no-store\r\nconnection: close\r\n"
     )
-    return text.encode() + (b"" if head_only else content)
+    if status == 405:
+        text += f"allow: {allow}\r\n"
+    return text.encode() + b"\r\n" + (b"" if head_only else content)

@@ -277,6 +277,8 @@ class GatewayConfig:
     # each behind its next answer.
     lame_duck: float = 1.0  # seconds
     access_log: str | None = None  # a file, "-" for standard output, or none
+    # What the authentications that routes name are made of: shown, compared, not used.
+    auth: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def shares_limits(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
+from seawall.errors import Refused
 from seawall.facts import Observer, ignore
 from seawall.gateway.access import AccessLog, opened
 from seawall.gateway.auth import Provider
@@ -134,6 +135,7 @@ class Gateway:
         self._planner.adopt(now)
         self.revision = revision(config)
         self._first_view = asyncio.Event()
+        self._stopping = False
 
     def preview(
         self, config: GatewayConfig, providers: Mapping[str, Provider] | None = None
@@ -182,6 +184,16 @@ class Gateway:
     @property
     def config(self) -> GatewayConfig:
         return self._config
+
+    def step_aside(self, aside: bool) -> None:
+        """Be unready, and close each connection behind its next answer; or be ready again.
+
+        What comes is still answered: whoever sends it may not have heard yet. Raises `Refused`
+        once the gateway has begun to stop.
+        """
+        if self._stopping:
+            raise Refused("the gateway is stopping")
+        self.proxy.draining = aside
 
     @property
     def is_ready(self) -> bool:
@@ -262,7 +274,7 @@ class Gateway:
         would lose a request, so those that are used get a last answer first."""
         proxy, clock, config = self.proxy, self._clock, self._config
         began = clock.now()
-        proxy.draining = True
+        self._stopping = proxy.draining = True
         self._observer(GatewayDraining(len(proxy.connections), began))
         idle_until = began + min(config.lame_duck, config.drain)
         copies = self.copies

@@ -11,6 +11,7 @@ from seawall.runtime.admin_rows import instance_row, service_row
 from seawall.runtime.cost import Meter
 from seawall.runtime.fleet import Fleet
 from seawall.runtime.fleets import Fleets, UnknownName
+from seawall.runtime.gateway_fleet import reload_all, revisions
 from seawall.runtime.layout import Layout
 from seawall.runtime.logs import LogStore, log_row, read_logs
 from seawall.runtime.narration import NARRATOR
@@ -56,6 +57,7 @@ class AdminApi:
             ("GET", "/v1/address"): self.address,
             ("POST", "/v1/scale"): self.scale,
             ("POST", "/v1/restart"): self.restart,
+            ("POST", "/v1/gateway/reload"): self.reload_gateways,
             ("POST", "/v1/down"): self.down,
         }
 
@@ -154,6 +156,21 @@ class AdminApi:
         fleet, replica = self._find(name)
         failed = await fleet.restart(replica.place.instance_id if replica else None)
         return {"schema": "seawall.restart/1", "name": name, "failed": failed}
+
+    async def reload_gateways(self, question: Question) -> Answer:
+        """Have every gateway that is ready read the spec again; with `dry_run` only tell."""
+        layout, dry_run = self._project.layout, question.body.get("dry_run") is True
+        ready = [r for r in self._fleets.gateway.replicas if r.state is State.READY]
+        names = [replica.place.instance_id for replica in ready]
+        rows = await reload_all(
+            {name: layout.gateway_socket(name) for name in names}, dry_run=dry_run
+        )
+        return {
+            "schema": "seawall.gateway-reload/1",
+            "dry_run": dry_run,
+            "revisions": revisions(rows),
+            "gateways": rows,
+        }
 
     async def down(self, question: Question) -> Answer:
         del question

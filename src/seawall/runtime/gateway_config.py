@@ -59,6 +59,10 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
         zone=spec.zone or zone,
         drain=spec.drain,
         access_log="-",
+        auth={
+            one: table.model_dump(mode="json", exclude_defaults=True)
+            for one, table in spec.auth.items()
+        },
     )
 
 

@@ -219,7 +219,7 @@ async def test_the_admin_listener_may_be_a_unix_socket(tmp_path: Path) -> None:
         async with rig(Service()) as shop, admin(shop.gateway, path):
             client = Client(*await asyncio.open_unix_connection(path))
             await client.send(get("/readyz"))
-            assert (await client.reply()).body == b"ready\n"
+            assert (await client.reply()).body.startswith(b"ready\n")
             client.close()
 
 

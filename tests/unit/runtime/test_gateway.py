@@ -26,7 +26,8 @@ from seawall.resilience.breaker import BreakerConfig
 from seawall.resilience.locality import LocalityConfig
 from seawall.resilience.outlier import OutlierConfig
 from seawall.resilience.slow_start import SlowStart
-from seawall.runtime.gateway import _fetcher, _provider, admin_place, keys_read, limits_ledger
+from seawall.runtime.gateway import admin_place, limits_ledger
+from seawall.runtime.gateway_auth import _fetcher, _provider, keys_read
 from seawall.runtime.gateway_config import gateway_config
 from seawall.spec.gateway import AuthSpec, GatewaySpec, RouteSpec
 from seawall.spec.load import load_spec
