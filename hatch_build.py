@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent
 
 # Of the gateway, what waits: its control side.
 CONTROL = (
-    *("__init__", "acting", "admin", "changes", "describing", "extension", "gateway", "health"),
-    *("leases", "ledger", "ledger_valkey", "planner"),
+    *("__init__", "acting", "admin", "changes", "describing", "extension", "filters_page"),
+    *("gateway", "health", "leases", "ledger", "ledger_valkey", "planner"),
 )
 
 # Compiled as one group, so that calls between them are calls in C. The gateway's control side

@@ -78,11 +78,39 @@ class AccessLog:
         self._backlog = data[write(data) :]
 
 
-def opened(target: str) -> tuple[Callable[[bytes], int], Callable[[], None]]:
-    """A write that never waits to a file, or "-" for standard output; and what closes it.
+class LogFile:
+    """Where lines go, without waiting: a file, or "-" for standard output."""
 
-    A file that was moved away is not noticed: rotate by copying, or restart.
-    """
+    __slots__ = ("_close", "_target", "_write")
+
+    def __init__(self, target: str) -> None:
+        self._target: str = target
+        self._write: Callable[[bytes], int]
+        self._close: Callable[[], None]
+        self._write, self._close = opened(target)
+
+    def write(self, data: bytes) -> int:
+        """How many bytes were taken."""
+        return self._write(data)
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name: the old one was moved away. Where none can be
+        opened, go on in the old one."""
+        if self._target == "-":
+            return
+        try:
+            write, close = opened(self._target)
+        except OSError:
+            return
+        self.close()
+        self._write, self._close = write, close
+
+    def close(self) -> None:
+        self._close()
+
+
+def opened(target: str) -> tuple[Callable[[bytes], int], Callable[[], None]]:
+    """A write that never waits, and what closes it."""
     if target == "-":
         return _standard_output()
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CREAT

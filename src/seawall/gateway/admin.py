@@ -6,6 +6,7 @@
     /routes     the routes in the order in which they were written
     /upstreams  services, their instances, breakers and connections
     /limits     what is counted, for how many, and how often it refused
+    /filters    what filters did, and what they cost
     /config     the configuration that holds, without secrets, and its revision
 
 What is done by POST is in `acting`. It answers one request a connection. It is for operators and
@@ -28,6 +29,7 @@ from seawall.gateway.acting import Reload
 from seawall.gateway.actions import Edits
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.describing import settings
+from seawall.gateway.filters_page import filter_metrics, filter_rows
 from seawall.gateway.gateway import Gateway
 from seawall.gateway.quota import Rule
 from seawall.gateway.traffic import Split
@@ -64,6 +66,7 @@ def metrics_text(gateway: Gateway, now: float) -> tuple[int, str, str]:
     gathered = (
         *_cluster_metrics(gateway.cluster_list()),
         *_limit_metrics(gateway),
+        *filter_metrics(gateway),
         *_traffic_metrics(gateway),
     )
     more = sorted(gathered)
@@ -360,6 +363,10 @@ def config(gateway: Gateway, now: float) -> tuple[int, str, str]:
     return _json(said | {"config": settings(gateway.config)})
 
 
+def filters(gateway: Gateway, now: float) -> tuple[int, str, str]:
+    return _json(filter_rows(gateway))
+
+
 def _json(value: object) -> tuple[int, str, str]:
     return 200, "application/json", json.dumps(value, indent=2) + "\n"
 
@@ -372,6 +379,7 @@ PAGES: dict[bytes, Page] = {
     b"/upstreams": upstreams,
     b"/limits": limits,
     b"/config": config,
+    b"/filters": filters,
 }
 
 

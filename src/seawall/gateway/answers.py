@@ -14,6 +14,8 @@ class Flag(StrEnum):
 
     NONE = "-"
     NO_ROUTE = "NR"  # no route matches
+    FILTERED = "FA"  # a filter of the user's own answered
+    FILTER_FAILED = "FE"  # such a filter raised an error
     NO_HEALTHY_UPSTREAM = "UH"  # the service has no instance that may be asked
     UPSTREAM_OVERFLOW = "UO"  # its breaker is open, or too many requests are under way
     UPSTREAM_FAILED = "UF"  # no connection to an instance

@@ -11,6 +11,7 @@ from seawall.gateway.balance import HealthCheck, Sticky, checked_hash_on
 from seawall.gateway.compression import Compression
 from seawall.gateway.cors import Cors
 from seawall.gateway.fallback import Fallback
+from seawall.gateway.filter_config import FilterConfig
 from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
 from seawall.gateway.retrying import Retry
@@ -104,6 +105,7 @@ class Route:
     importance: Importance = Importance.NORMAL  # where the service has an `adaptive` limit
     max_requests: int | None = None  # under way on this route; above it 503
     upgrades: tuple[str, ...] = ("websocket",)  # protocols a client may change to
+    filters: tuple[FilterConfig, ...] = ()  # the user's own, after those of the gateway
     mirror: Mirror | None = None
     faults: Faults | None = None
     max_upgrades: int | None = None  # at once, to all instances; above it 503
@@ -269,6 +271,7 @@ class GatewayConfig:
     proxy_protocol: bool = False
     edge: Edge = Edge()
     upstreams: Upstreams = Upstreams()
+    filters: tuple[FilterConfig, ...] = ()  # the user's own, on every route
     services: Mapping[str, Upstreams] = field(default_factory=dict)  # over `upstreams`, by name
     zone: str = ""  # where this gateway runs
     trace_sample: float = 1.0  # of the traces that begin here

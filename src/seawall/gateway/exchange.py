@@ -51,8 +51,8 @@ class Exchange:
         "_gap", "_keep", "_timer", "arm", "attempt", "body_done", "bytes_in", "bytes_out", "client",
         "cluster", "coder", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
         "held_size", "identity", "importance", "instance", "mirror", "over", "path", "permit",
-        "plan", "plan_name", "proxy", "request_id", "rivals", "span_id", "started", "status",
-        "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel",
+        "plan", "plan_name", "proxy", "request_id", "rivals", "scopes", "span_id", "started",
+        "status", "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel",
         "upgrades", "waited",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class Exchange:
         self.cluster: Cluster | None = None  # who is asked
         self.client: str = down.peer
         self.subject: str = ""
+        self.scopes: tuple[str, ...] = ()
         self.plan_name: str = ""  # what the caller has bought
         self.identity: bytes = b""  # header lines about caller and arm, for the service
         self.told: bytes = b""  # header lines for the client, each with its line end
@@ -158,6 +159,7 @@ class Exchange:
     def identify(self, claims: Claims) -> None:
         """The caller is known; the service is told in fields that no client can set."""
         self.subject = claims.subject
+        self.scopes = claims.scopes
         self.plan_name = claims.plan
         self.identity = forwarding.identity_lines(claims)
 
@@ -275,6 +277,8 @@ class Exchange:
             return
         for finish in plan.finishers:
             finish(self, head)
+            if self.over:  # a filter failed, and the client was told
+                return
         if self.coder is not None:
             piece = self.coder.coded(piece, ended)
         self.waited = now - self.started

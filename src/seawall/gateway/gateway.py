@@ -16,12 +16,13 @@ from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Refused
 from seawall.facts import Observer, ignore
-from seawall.gateway.access import AccessLog, opened
+from seawall.gateway.access import AccessLog, LogFile
 from seawall.gateway.auth import Provider
 from seawall.gateway.changes import Changes, appliable, changes
 from seawall.gateway.clusters import Cluster, Clusters, View
 from seawall.gateway.config import GatewayConfig
 from seawall.gateway.connection import Downstream
+from seawall.gateway.custom import Cost
 from seawall.gateway.describing import revision
 from seawall.gateway.health import Checker
 from seawall.gateway.leases import Leases
@@ -114,9 +115,10 @@ class Gateway:
         self._clock = clock
         self._observer = observer
         rng = rng or Random()
-        self._close_log: Callable[[], None] = lambda: None
+        self._log_file: LogFile | None = None
         if log is None and config.access_log is not None:
-            log, self._close_log = opened(config.access_log)
+            self._log_file = LogFile(config.access_log)
+            log = self._log_file.write
         self._tasks = Tasks()
         now = clock.now()
         wheel = Wheel(TICK, now)
@@ -237,7 +239,8 @@ class Gateway:
         finally:
             server.close()
             self.proxy.log.flush()
-            self._close_log()
+            if self._log_file is not None:
+                self._log_file.close()
 
     async def run(self, listener: Address | socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain."""
@@ -292,6 +295,15 @@ class Gateway:
 
     def _connections(self) -> list[Downstream]:
         return [one for one in self.proxy.connections if isinstance(one, Downstream)]
+
+    def reopen_log(self) -> None:
+        """The access log's file was moved away: go on in a new one."""
+        if self._log_file is not None:
+            self.proxy.log.flush()
+            self._log_file.reopen()
+
+    def filter_costs(self) -> list[Cost]:
+        return self._planner.extensions.costs()
 
     def cluster_list(self) -> tuple[Cluster, ...]:
         return tuple(self.clusters)

@@ -5,14 +5,17 @@ are made, and found if it is there already. Nothing that is in use changes befor
 route turns out to be wrong, the draft is left to itself.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from seawall.clock import cpu
 from seawall.gateway.auth import Provider
 from seawall.gateway.changes import by_place
 from seawall.gateway.clusters import Clusters
 from seawall.gateway.config import GatewayConfig, Route
-from seawall.gateway.filters import filters, finishers
+from seawall.gateway.custom import Chain, Watch
+from seawall.gateway.extension import Extensions, Made
+from seawall.gateway.filters import Filter, filters, finishers
 from seawall.gateway.mirroring import Copies
 from seawall.gateway.planning import traffic
 from seawall.gateway.policies import policies
@@ -39,6 +42,7 @@ class Planner:
         self._counters = counters
         self._copies = copies
         self._wall = wall
+        self.extensions = Extensions(Watch(proxy.now, cpu, proxy.observer))
         self._config = proxy.config
         self._providers: Mapping[str, Provider] = {}
         self._plans: dict[str, Plan] = {}  # in use, by place
@@ -46,6 +50,7 @@ class Planner:
 
     def draft(self, config: GatewayConfig, providers: Mapping[str, Provider]) -> Routes[Plan]:
         """The routes of a configuration. Raises `Misconfigured`."""
+        self.extensions.draft()
         self._counters.draft()
         self._clusters.draft(config)
         self._proxy.metrics.draft()
@@ -69,6 +74,7 @@ class Planner:
     def adopt(self, now: float) -> None:
         """What was drafted last is in use from now on."""
         self._config, self._providers, self._plans = self._next
+        self.extensions.adopt()
         self._counters.adopt(now)
         self._proxy.metrics.adopt()
         self._clusters.adopt(now)
@@ -76,8 +82,19 @@ class Planner:
     def _knows(self, route: Route, providers: Mapping[str, Provider]) -> bool:
         return providers.get(route.auth) is self._providers.get(route.auth)
 
+    def _counted(self, chain: tuple[Filter, ...], custom: Sequence[Made]) -> Chain:
+        """The filters with what each costs. Those of ours are known by their classes."""
+        known = {id(one.check): one.cost for one in custom}
+        costs = [
+            known.get(id(one)) or self.extensions.cost(type(one).__name__, "built-in")
+            for one in chain
+        ]
+        return Chain(chain, tuple(costs), self.extensions.watch.cpu)
+
     def _plan(self, route: Route, config: GatewayConfig, providers: Mapping[str, Provider]) -> Plan:
         clusters, service = self._clusters, route.service
+        custom = self.extensions.all((*config.filters, *route.filters))
+        chain = filters(route, config, providers, self._counters, self._wall, custom)
         planned = traffic(route, clusters, self._copies, self._proxy)
         if planned.split is not None:
             cluster = planned.split.arms[0].cluster
@@ -86,8 +103,8 @@ class Planner:
         return Plan(
             route,
             cluster,
-            filters(route, config, providers, self._counters, self._wall),
-            finishers(route),
+            (self._counted(chain, custom),) if chain else (),
+            finishers(route, custom),
             self._proxy.metrics.route(route.label, cluster.service),
             config.edge.max_body,
             policies(route, cluster, clusters),

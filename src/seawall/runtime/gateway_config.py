@@ -10,6 +10,7 @@ from seawall.gateway.balance import HealthCheck, Sticky
 from seawall.gateway.compression import Compression
 from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.cors import Cors
+from seawall.gateway.filter_config import FilterConfig, Phase
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.sharing import WhenAway
@@ -19,6 +20,7 @@ from seawall.runtime import route_traffic
 from seawall.runtime.route_policies import fallback, hedge, retry, timeouts
 from seawall.spec.gateway import (
     CorsSpec,
+    FilterList,
     GatewaySpec,
     HeaderEditsSpec,
     LimitSpec,
@@ -59,6 +61,7 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
         zone=spec.zone or zone,
         drain=spec.drain,
         access_log="-",
+        filters=_filters(spec.filters),
         auth={
             one: table.model_dump(mode="json", exclude_defaults=True)
             for one, table in spec.auth.items()
@@ -100,6 +103,7 @@ def _route(spec: RouteSpec, gateway: GatewaySpec) -> Route:
         plans=spec.plans,
         split=None if spec.split is None else route_traffic.split(spec.split),
         mirror=None if spec.mirror is None else route_traffic.mirror(spec.mirror),
+        filters=_filters(spec.filters),
         faults=None if spec.faults is None else route_traffic.faults(spec.faults),
         max_upgrades=spec.max_upgrades,
         tunnel_lifetime=spec.tunnel_lifetime,
@@ -119,6 +123,15 @@ def _cors(spec: CorsSpec | None) -> Cors | None:
         expose=tuple(spec.expose),
         credentials=spec.credentials,
         max_age=spec.max_age,
+    )
+
+
+def _filters(wanted: FilterList) -> tuple[FilterConfig, ...]:
+    return tuple(
+        FilterConfig(use=one)
+        if isinstance(one, str)
+        else FilterConfig(use=one.use, phase=Phase(one.phase), options=one.options)
+        for one in wanted
     )
 
 

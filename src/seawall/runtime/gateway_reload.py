@@ -14,6 +14,7 @@ from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured
 from seawall.gateway.changes import Changes, Difference, changes
 from seawall.gateway.config import GatewayConfig
+from seawall.gateway.custom import FilterFailed, FilterSlow
 from seawall.gateway.describing import masked
 from seawall.gateway.gateway import Gateway, GatewayChanged
 from seawall.runtime.gateway_auth import KEYS_WITHIN, Providers, keys_read
@@ -88,7 +89,7 @@ def _fixed(spec: Spec) -> dict[str, object]:
 def on_signals(
     loop: asyncio.AbstractEventLoop, gateway: Gateway, reload: Reloader, tasks: Tasks
 ) -> None:
-    """SIGHUP reads the configuration again."""
+    """SIGHUP reads the configuration again, SIGUSR1 opens the access log's file anew."""
 
     async def again() -> None:
         try:
@@ -96,11 +97,17 @@ def on_signals(
         except Misconfigured as wrong:
             log.error("reload refused; revision %s stays: %s", gateway.revision, wrong)
 
+    loop.add_signal_handler(signal.SIGUSR1, gateway.reopen_log)
     loop.add_signal_handler(signal.SIGHUP, lambda: tasks.start(again(), name="reload"))
 
 
 def narrate(fact: object) -> None:
     """Tell in the log what happens seldom, and an operator wants to know."""
+    if isinstance(fact, FilterFailed):
+        log.error("filter %s: %s: %s", fact.name, fact.kind, fact.detail)
+    if isinstance(fact, FilterSlow):
+        told = "filter %s took %.1f ms, and everybody waited; slow calls so far: %d"
+        log.warning(told, fact.name, fact.seconds * 1000, fact.times)
     if isinstance(fact, GatewayChanged):
         told = fact.changes
         log.info(

@@ -1,7 +1,7 @@
 """The tables under `[gateway]`: routes, and what holds for them."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -118,6 +118,17 @@ class CorsSpec(Part):
     max_age: int = Field(default=600, ge=0)  # seconds that a preflight's answer may be kept
 
 
+class FilterSpec(Part):
+    """A filter of the project's own: a callable, or a class that is made with `options`."""
+
+    use: str  # "shop.gateway:check_tenant"
+    phase: Literal["before-auth", "after-auth", "before-service", "on-answer"] = "after-auth"
+    options: dict[str, Any] = {}
+
+
+FilterList = list[str | FilterSpec]
+
+
 class RouteSpec(Part):
     """Which requests go where: to one of `service`, `split`, `redirect` and `respond`.
     Precedence as in the Gateway API: exact host before wildcard, whole path before the longest
@@ -153,6 +164,7 @@ class RouteSpec(Part):
     limit: LimitSpec | None = None  # one,
     limits: list[LimitSpec] = []  # or several: all must allow
     plans: bool = False  # so must those of the caller's plan
+    filters: FilterList = []  # after those of [gateway]
     mirror: MirrorSpec | None = None
     faults: FaultsSpec | None = None
     max_upgrades: int | None = Field(default=None, ge=1)  # WebSockets at once; above it 503
@@ -198,6 +210,7 @@ class GatewaySpec(Part):
     limits_url: str | None = None
     upstreams: dict[str, UpstreamsSpec] = {}  # by service; "*" = what the others begin from
     zone: str = ""  # where the gateway runs; SEAWALL_ZONE if empty
+    filters: FilterList = []  # of the project's own, on every route
     trusted_proxies: list[str] = []  # addresses or networks whose X-Forwarded-* are believed
     forwarded: bool = False  # they name the client in Forwarded (RFC 7239) instead
     proxy_protocol: bool = False  # they begin every connection with the PROXY protocol

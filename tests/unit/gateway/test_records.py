@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seawall.gateway import metrics
-from seawall.gateway.access import BATCH, MAX_BACKLOG, AccessLog, Stamp, opened
+from seawall.gateway.access import BATCH, MAX_BACKLOG, AccessLog, LogFile, Stamp, opened
 from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.metrics import MAX_SERIES, Metrics
 
@@ -110,6 +110,29 @@ def test_a_process_without_standard_output_has_no_log(stdout: Redirect) -> None:
     write, close = opened("-")
     assert write(b"x\n") == 2
     close()
+
+
+def test_a_file_that_was_moved_away_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    path, old = tmp_path / "access.log", tmp_path / "access.log.1"
+    file = LogFile(str(path))
+    file.write(b"one\n")
+    path.rename(old)
+    file.write(b"two\n")
+    file.reopen()
+    file.write(b"three\n")
+    file.close()
+    assert (old.read_bytes(), path.read_bytes()) == (b"one\ntwo\n", b"three\n")
+
+
+def test_where_no_new_file_can_be_opened_the_old_one_goes_on(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    file = LogFile(str(folder / "access.log"))
+    folder.rename(moved)
+    file.reopen()
+    file.write(b"one\n")
+    file.close()
+    assert (moved / "access.log").read_bytes() == b"one\n"
 
 
 def test_a_stamp_is_the_wall_clock_in_rfc_3339() -> None:
