@@ -73,9 +73,6 @@ def wrong(request: Request, now: float) -> str:
     return "yes"
 
 
-ANSWER = b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 2\r\n\r\nok"
-
-
 async def test_a_filter_answers_changes_and_looks_at_answers() -> None:
     route = Route(service="shop", filters=(on(Phase.AFTER_AUTH, Tenant, header="x-of"),))
     async with rig(Service(), routes=(route,)) as shop:
