@@ -275,10 +275,8 @@ class Exchange:
         now, plan = self.proxy.now(), self.planned()
         if plan.weighs_answers and again.sets_aside(self, attempt, head, ended, now):
             return
-        for finish in plan.finishers:
-            finish(self, head)
-            if self.over:  # a filter failed, and the client was told
-                return
+        if plan.finishers and not self._may_pass(plan, head):
+            return
         if self.coder is not None:
             piece = self.coder.coded(piece, ended)
         self.waited = now - self.started
@@ -302,6 +300,14 @@ class Exchange:
             self.down.arm(self.due)
         if self.down.write_paused:
             self.client_full()
+
+    def _may_pass(self, plan: Plan, head: ResponseHead) -> bool:
+        """Whether the answer is passed on; if a filter failed, the client has got another."""
+        for finish in plan.finishers:
+            finish(self, head)
+            if self.over:
+                return False
+        return True
 
     def begin_stream(self, idle: float) -> None:
         """From here on only silence ends it; and it keeps nobody from being served."""
