@@ -60,7 +60,7 @@ def gateway_config(spec: GatewaySpec, name: str = "gateway", zone: str = "") -> 
         services={service: upstreams(table, base) for service, table in tables.items()},
         zone=spec.zone or zone,
         drain=spec.drain,
-        access_log="-",
+        access_log=spec.access_log,
         filters=_filters(spec.filters),
         auth={
             one: table.model_dump(mode="json", exclude_defaults=True)

@@ -105,10 +105,10 @@ def narrate(fact: object) -> None:
     """Tell in the log what happens seldom, and an operator wants to know."""
     if isinstance(fact, FilterFailed):
         log.error("filter %s: %s: %s", fact.name, fact.kind, fact.detail)
-    if isinstance(fact, FilterSlow):
-        told = "filter %s took %.1f ms, and everybody waited; slow calls so far: %d"
-        log.warning(told, fact.name, fact.seconds * 1000, fact.times)
-    if isinstance(fact, GatewayChanged):
+    elif isinstance(fact, FilterSlow):
+        said = "filter %s took %.1f ms, and everybody waited; slow calls so far: %d"
+        log.warning(said, fact.name, fact.seconds * 1000, fact.times)
+    elif isinstance(fact, GatewayChanged):
         told = fact.changes
         log.info(
             "configuration %s -> %s: %d routes added, %d removed, %d changed, %d settings",

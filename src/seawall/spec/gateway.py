@@ -220,3 +220,4 @@ class GatewaySpec(Part):
     tunnel_lifetime: float = Field(default=86_400.0, ge=0)  # seconds of a WebSocket; 0 = no end
     tunnel_bytes: int = Field(default=0, ge=0)  # of a WebSocket, both ways together; 0 = no limit
     drain: float = Field(default=10.0, ge=0, le=3600)  # seconds
+    access_log: str = Field(default="-", min_length=1)  # a file, or "-" for standard output
