@@ -17,6 +17,7 @@ from seawall.gateway.answers import Answer, Flag, render
 from seawall.gateway.attempt import Attempt
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.dispatch import dispatch
+from seawall.gateway.filters import finished
 from seawall.gateway.proxy import Plan, Proxy
 from seawall.gateway.retrying import CONNECT, IDEMPOTENCY_KEY, RESET
 from seawall.gateway.timers import NEVER
@@ -275,7 +276,7 @@ class Exchange:
         now, plan = self.proxy.now(), self.planned()
         if plan.weighs_answers and again.sets_aside(self, attempt, head, ended, now):
             return
-        if plan.finishers and not self._may_pass(plan, head):
+        if plan.finishers and not finished(self, plan.finishers, head):
             return
         if self.coder is not None:
             piece = self.coder.coded(piece, ended)
@@ -300,14 +301,6 @@ class Exchange:
             self.down.arm(self.due)
         if self.down.write_paused:
             self.client_full()
-
-    def _may_pass(self, plan: Plan, head: ResponseHead) -> bool:
-        """Whether the answer is passed on; if a filter failed, the client has got another."""
-        for finish in plan.finishers:
-            finish(self, head)
-            if self.over:
-                return False
-        return True
 
     def begin_stream(self, idle: float) -> None:
         """From here on only silence ends it; and it keeps nobody from being served."""

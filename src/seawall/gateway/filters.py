@@ -118,6 +118,15 @@ def finishers(route: Route, custom: Sequence[Made] = ()) -> tuple[Finisher, ...]
     return tuple(chain)
 
 
+def finished(exchange: "Exchange", chain: tuple[Finisher, ...], head: ResponseHead) -> bool:
+    """Whether the answer is passed on; if a finisher failed, the client has got another."""
+    for finish in chain:
+        finish(exchange, head)
+        if exchange.over:
+            return False
+    return True
+
+
 def _quota(route: Route, config: GatewayConfig, counters: Counters) -> Quota | PlanQuota | None:
     where = counters.place(route.label) if route.limits else ""
     own = tuple(counters.rule(limit, where, limit.label) for limit in route.limits)
