@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -65,9 +66,8 @@ def _nothing_left_behind() -> Iterator[None]:
     """No child process and no socket outlives the test that opened it."""
     yield
     gc.collect()
-    left = [
-        child for child in psutil.Process().children(recursive=True) if child.pid not in _SHARED
-    ]
+    shared = {*_SHARED, *(child.pid for pid in _SHARED for child in _children(pid))}
+    left = [child for child in _children(os.getpid()) if child.pid not in shared]
     for child in left:
         child.kill()
     assert not left, f"processes left running: {left}"
@@ -76,8 +76,17 @@ def _nothing_left_behind() -> Iterator[None]:
 # Servers that live as long as the run.
 _SHARED: set[int] = set()
 
+S = TypeVar("S", servers.RespServer, servers.NatsServer)
 
-def _shared(start: Callable[[], servers.RespServer]) -> Iterator[servers.RespServer]:
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _shared(start: Callable[[], S]) -> Iterator[S]:
     server = start()
     _SHARED.add(server.pid)
     yield server
@@ -92,6 +101,19 @@ def valkey() -> Iterator[servers.RespServer]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[servers.RespServer]:
     yield from _shared(servers.redis)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[servers.NatsServer]:
+    yield from _shared(servers.nats)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[servers.RabbitServer]:
+    server = servers.rabbitmq()
+    _SHARED.update(server.pids)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ SHORT = 0.3  # one that is meant to run out
 Opener = Callable[[], Awaitable[Transport]]
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+@pytest.fixture(params=["memory", "valkey", "redis", "nats", "rabbitmq"])
 def url(request: pytest.FixtureRequest, unique: str) -> str:
     if request.param == "memory":
         return f"memory://{unique}"

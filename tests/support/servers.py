@@ -131,6 +131,191 @@ def redis() -> RespServer:
     return RespServer("redis-server").start()
 
 
+class NatsServer:
+    """A nats-server with JetStream on disk. What it acknowledged survives `kill`, since files
+    are written then; on disk itself it is some time later."""
+
+    def __init__(self) -> None:
+        if shutil.which("nats-server") is None:
+            missing("nats-server")
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-nats-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Self:
+        log = self.folder / "log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [
+                    *("nats-server", "-js", "-sd", str(self.folder)),
+                    *("-a", "127.0.0.1", "-p", str(self.port)),
+                ],
+                stdout=out,
+                stderr=out,
+            )
+        _until(self.answers, "nats-server", log)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                return connection.recv(64).startswith(b"INFO")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        self._end()
+
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self._end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def nats() -> NatsServer:
+    return NatsServer().start()
+
+
+class RabbitServer:
+    """A RabbitMQ node of its own: own name, ports, data, cookie, and an epmd of its own, so that
+    neither Debian's service nor another run is in its way.
+
+    It takes ten seconds to start: tests that kill one share it (`rabbitmq_to_kill`).
+    """
+
+    def __init__(self) -> None:
+        self._program = next(
+            (
+                path
+                for path in (
+                    "/usr/lib/rabbitmq/bin/rabbitmq-server",
+                    shutil.which("rabbitmq-server"),
+                )
+                if path and Path(path).exists()
+            ),
+            None,
+        )
+        if self._program is None or shutil.which("epmd") is None:
+            missing("rabbitmq-server")
+        self.port = free_port()
+        self._distribution, self._epmd_port = free_port(), free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-rabbitmq-"))
+        (self.folder / "plugins").write_text("[].\n")
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def pid(self) -> int:
+        """The process whose end takes the node with it: it and its parent are one group."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(p.pid for p in (self._epmd, self._process) if p is not None)
+
+    def start(self) -> Self:
+        assert self._program is not None
+        folder = str(self.folder)
+        environment = {
+            **os.environ,
+            "HOME": folder,  # the cookie is there
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"seawall-{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_MNESIA_BASE": f"{folder}/data",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/none",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            # No busy waiting: the machine is shared with what is tested.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none"
+            ),
+        }
+        log = self.folder / "log"
+        with log.open("ab") as out:
+            if self._epmd is None:
+                self._epmd = subprocess.Popen(
+                    ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+                    stdout=out,
+                    stderr=out,
+                )
+            self._process = subprocess.Popen(
+                [self._program],
+                cwd=folder,
+                env=environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        _until(self.answers, "rabbitmq-server", log, within=60.0)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.sendall(b"AMQP\x00\x00\x09\x01")
+                return connection.recv(1) == b"\x01"
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9; the data stays."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        self.kill()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def rabbitmq() -> RabbitServer:
+    return RabbitServer().start()
+
+
 class Postgres:
     """A PostgreSQL cluster of its own. The server refuses to run as root, so root runs it as
     the user `postgres`, whom Debian's package makes."""

@@ -1,6 +1,7 @@
 """From a URL to a transport. Brokers' client libraries are imported only when their URL is used."""
 
 from importlib import import_module
+from types import ModuleType
 from urllib.parse import urlsplit
 
 from seawall.clock import SYSTEM, Clock
@@ -9,6 +10,8 @@ from seawall.facts import Observer, ignore
 from seawall.messaging.base import Transport
 
 _VALKEY = "seawall.messaging.transports.valkey"
+_NATS = "seawall.messaging.transports.nats"
+_RABBITMQ = "seawall.messaging.transports.rabbitmq"
 _MODULES = {
     "memory": "seawall.messaging.transports.memory",
     "redis": _VALKEY,
@@ -16,19 +19,39 @@ _MODULES = {
     "valkey": _VALKEY,
     "valkeys": _VALKEY,
     "unix": _VALKEY,
+    "amqp": _RABBITMQ,
+    "amqps": _RABBITMQ,
+    "nats": _NATS,
+    "tls": _NATS,
 }
+_EXTRAS = {_NATS: "nats", _RABBITMQ: "rabbitmq"}  # what brings the client library
 
 
 def open_transport(url: str, *, observer: Observer = ignore, clock: Clock = SYSTEM) -> Transport:
     """The transport that `url` names, not yet connected: `await transport.open()` does that.
 
     `memory://NAME`, `redis://HOST:PORT/DB`, `rediss://...` (TLS), `valkey://...`,
-    `unix:///path.sock?db=0`. Raises `Misconfigured` for any other.
+    `unix:///path.sock?db=0`, `amqp://HOST:5672/VHOST`, `amqps://...`, `nats://HOST:4222`,
+    `tls://...` (NATS over TLS). Raises `Misconfigured` for any other, and where the client
+    library of that broker is not installed.
     """
     scheme = urlsplit(url).scheme
     if scheme not in _MODULES:
         raise Misconfigured(
             f"no message transport for {scheme or url!r}", fix="one of " + ", ".join(_MODULES)
         )
-    transport: Transport = import_module(_MODULES[scheme]).from_url(url, observer, clock)
+    transport: Transport = _load(_MODULES[scheme]).from_url(url, observer, clock)
     return transport
+
+
+def _load(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(name)
+        if extra is None:
+            raise
+        raise Misconfigured(
+            f"{error.name} is not installed, and {extra} needs it",
+            fix=f"pip install seawall[{extra}]",
+        ) from error

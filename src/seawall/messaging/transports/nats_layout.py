@@ -1,0 +1,200 @@
+"""How messages lie in NATS JetStream: names of streams and subjects, headers of messages. Pure.
+
+A topic has three streams, each made when it is first needed:
+
+    seawall_topic_T    seawall.topic.T              what was published
+    seawall_work_T     seawall.again.T.G            a group's own: retried, released, redriven
+                       seawall.later.T.topic        published with a delay
+                       seawall.later.T.group.G      a group's retries that are not due yet
+    seawall_dead_T     seawall.dead.T.G             a group's dead letters
+
+T and G are names in which everything but letters, digits, `-` and `_` is `=XX`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from seawall.messaging.base import DeadLetter, Message, Subscription
+
+# Ours begin with these; whatever else a message carries is its own.
+ID = "Nats-Msg-Id"  # what the server recognises duplicates by
+KEY = "Seawall-Key"
+PACKED = "Seawall-Packed"  # id, key and headers as JSON, where they are no plain header text
+OWN_ID = "Seawall-Id"  # the message's id in streams where `Nats-Msg-Id` names one copy of it
+ATTEMPTS = "Seawall-Attempts"  # deliveries before this copy
+AT = "Seawall-At"  # when it was first published: milliseconds since 1970
+DUE = "Seawall-Due"  # milliseconds since 1970
+TARGET = "Seawall-Target"  # the subject that it goes to when it is due
+REASON = "Seawall-Reason"
+ERROR = "Seawall-Error"
+
+_OURS = ("Nats-", "Seawall-")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+MAX_HEADERS = 12 * 1024  # bytes; a dead letter adds up to 24 KiB for its error
+
+# What `max_payload` leaves for a body: a message travels with its headers and ours.
+HEADROOM = 40 * 1024
+
+
+def token(name: str) -> str:
+    """`name` as one token of a subject, which is also good in the name of a stream."""
+    return _UNSAFE.sub(lambda m: "".join(f"={byte:02X}" for byte in m[0].encode()), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """The streams and subjects of one topic."""
+
+    stream: str
+    work: str
+    dead: str
+    subject: str
+    later: str  # delayed for the whole topic
+    all_later: str  # delayed for the topic or for one of its groups
+
+    @staticmethod
+    def of(topic: str) -> "Topic":
+        name = token(topic)
+        return Topic(
+            stream=f"seawall_topic_{name}",
+            work=f"seawall_work_{name}",
+            dead=f"seawall_dead_{name}",
+            subject=f"seawall.topic.{name}",
+            later=f"seawall.later.{name}.topic",
+            all_later=f"seawall.later.{name}.>",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The subjects and the consumer of one group."""
+
+    topic: Topic
+    consumer: str
+    again: str
+    later: str
+    dead: str
+
+    @staticmethod
+    def of(subscription: Subscription) -> "Group":
+        topic, group = token(subscription.topic), token(subscription.group)
+        return Group(
+            topic=Topic.of(subscription.topic),
+            consumer=f"group_{group}",
+            again=f"seawall.again.{topic}.{group}",
+            later=f"seawall.later.{topic}.group.{group}",
+            dead=f"seawall.dead.{topic}.{group}",
+        )
+
+
+def _plain(message: Message) -> bool:
+    """Whether everything about the message is text that headers carry as it is."""
+    value, name = _VALUE.fullmatch, _TOKEN.fullmatch
+    if not value(message.id) or (message.key is not None and not value(message.key)):
+        return False
+    for key, text in message.headers.items():
+        if not value(text) or not name(key) or key.startswith(_OURS):
+            return False
+    return True
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    """The headers that a message is published with."""
+    if _plain(message):
+        headers = {ID: message.id, **message.headers}
+        if message.key is not None:
+            headers[KEY] = message.key
+        return headers
+    packed = json.dumps([message.id, message.key, dict(message.headers)])
+    return {ID: json.dumps(message.id), PACKED: packed}
+
+
+def copy_of(message: Message, copy_id: str, **ours: object) -> dict[str, str]:
+    """The headers of a copy, which the server tells from other copies by `copy_id`."""
+    headers = headers_of(message)
+    headers[OWN_ID] = headers[ID]
+    headers[ID] = copy_id
+    return headers | {_NAMES[name]: str(value) for name, value in ours.items()}
+
+
+_NAMES = {
+    "attempts": ATTEMPTS,
+    "at": AT,
+    "due": DUE,
+    "target": TARGET,
+    "reason": REASON,
+    "error": ERROR,
+}
+
+
+def size_of(headers: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.items())
+
+
+def message_of(place: str, headers: Mapping[str, str], body: bytes) -> tuple[Message, str]:
+    """The message, and what is wrong with it ("" if nothing is).
+
+    Any client can publish to a topic: without an id of its own a message is called `place`.
+    """
+    packed = headers.get(PACKED)
+    if packed is None:
+        own = {name: text for name, text in headers.items() if not name.startswith(_OURS)}
+        name = headers.get(OWN_ID) or headers.get(ID) or place
+        return Message(name, body, own, headers.get(KEY)), ""
+    try:
+        name, key, own = json.loads(packed)
+        return Message(str(name), body, {str(k): str(v) for k, v in own.items()}, key), ""
+    except (ValueError, TypeError, AttributeError) as error:
+        return Message(place, body), f"{PACKED}: {type(error).__name__}: {error}"
+
+
+def letter_of(
+    subscription: Subscription, sequence: int, headers: Mapping[str, str], body: bytes, at: float
+) -> DeadLetter:
+    """`at` is when the server stored the letter."""
+    message, _ = message_of(str(sequence), headers, body)
+    return DeadLetter(
+        letter_id=str(sequence),
+        message=message,
+        subscription=subscription,
+        reason=_unquoted(headers.get(REASON, "")),
+        error=_unquoted(headers.get(ERROR, '""')),
+        attempts=int(headers.get(ATTEMPTS, "0")),
+        died_at=at,
+    )
+
+
+def quoted(text: str) -> str:
+    """Any text as the value of a header."""
+    return json.dumps(text, ensure_ascii=False).encode(errors="replace").decode()
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the subject to acknowledge a delivery by tells about it."""
+
+    stream: str
+    deliveries: int
+    sequence: int
+    stored: int  # nanoseconds since 1970
+
+    @staticmethod
+    def of(reply: str) -> "Place":
+        parts = reply.split(".")
+        # With a domain, or from 2.10 on, two tokens for domain and account come first.
+        first = 4 if len(parts) >= 11 else 2
+        return Place(
+            parts[first], int(parts[first + 2]), int(parts[first + 3]), int(parts[first + 5])
+        )
