@@ -596,7 +596,8 @@ async def test_lag_counts(transport: Transport, sub: Subscription) -> None:
     await transport.ack([acked])
     await store(transport, sub.topic, message("later"), delay=60)
     lag = await transport.lag(sub)
-    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (6, 1, 2, 1)
+    delayed = 2 if transport.caps.counts_delayed else 0
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (6, 1, delayed, 1)
 
 
 async def test_lag_tells_the_age_of_the_oldest_unsettled(
@@ -608,7 +609,8 @@ async def test_lag_tells_the_age_of_the_oldest_unsettled(
     await store(transport, sub.topic, message("young"))
     assert 0.25 < (await transport.lag(sub)).oldest_age < 5
     await transport.retry(held, delay=60, error="")
-    assert 0.25 < (await transport.lag(sub)).oldest_age < 5
+    if transport.caps.counts_delayed:
+        assert 0.25 < (await transport.lag(sub)).oldest_age < 5
 
 
 async def test_lag_of_a_topic_that_never_was(transport: Transport, sub: Subscription) -> None:

@@ -66,6 +66,7 @@ class Caps:
     native_delay: bool  # holds delayed messages itself
     replay: bool  # a new group may start from retained messages
     max_body: int  # bytes
+    counts_delayed: bool = True  # `lag` knows how many are delayed, and how old they are
 
 
 @dataclass(frozen=True, slots=True)
