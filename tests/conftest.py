@@ -117,6 +117,15 @@ def rabbitmq() -> Iterator[servers.RabbitServer]:
     server.stop()
 
 
+@pytest.fixture
+def rabbitmq_to_kill(rabbitmq: servers.RabbitServer) -> Iterator[servers.RabbitServer]:
+    """The node of this run, since another one would take ten seconds to start; what a test did
+    to it is mended afterwards."""
+    yield rabbitmq
+    rabbitmq.mend()
+    _SHARED.update(rabbitmq.pids)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[servers.Postgres]:
     server = servers.postgres()

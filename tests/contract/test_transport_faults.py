@@ -13,6 +13,9 @@ from seawall.messaging.connect import open_transport
 from seawall.messaging.consumer import Consumer, ConsumerConfig
 from seawall.messaging.facts import BrokerAway, BrokerBack
 from seawall.messaging.publisher import Publisher
+from seawall.messaging.transports import nats_layout, rabbit_layout
+from seawall.messaging.transports.nats import NatsTransport
+from seawall.messaging.transports.rabbitmq import RabbitTransport
 from seawall.messaging.transports.resp import Server
 from seawall.messaging.transports.valkey import ValkeyTransport
 from tests.support import servers
@@ -23,12 +26,17 @@ LEASE = 1.0  # a killed consumer's messages come back after it
 CONFIG = ConsumerConfig(concurrency=8, lease=LEASE, wait=0.5, drain=2.0)
 
 Opener = Callable[[str], Awaitable[Transport]]
+Broker = servers.RespServer | servers.NatsServer | servers.RabbitServer
 
 
-@pytest.fixture(params=["valkey", "redis"])
-def broker(request: pytest.FixtureRequest) -> Iterator[servers.RespServer]:
-    """A server of this test's own, to be killed."""
-    server = servers.valkey() if request.param == "valkey" else servers.redis()
+@pytest.fixture(params=["valkey", "redis", "nats", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A server to be killed."""
+    if request.param == "rabbitmq":
+        yield request.getfixturevalue("rabbitmq_to_kill")
+        return
+    start = {"valkey": servers.valkey, "redis": servers.redis, "nats": servers.nats}
+    server = start[request.param]()
     yield server
     server.stop()
 
@@ -39,7 +47,10 @@ async def connect() -> AsyncIterator[Opener]:
 
     async def connect(url: str) -> Transport:
         # Shorter than the default, so that a paused broker is noticed within a test.
-        transport = ValkeyTransport(Server.parse(url), timeout=1.0)
+        if url.startswith("redis"):
+            transport: Transport = ValkeyTransport(Server.parse(url), timeout=1.0)
+        else:
+            transport = open_transport(f"{url}?timeout=1.0")
         opened.append(transport)
         return transport
 
@@ -111,7 +122,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_kill_9_of_a_consumer_loses_nothing_and_counts(
-    broker: servers.RespServer, connect: Opener, unique: str
+    broker: Broker, connect: Opener, unique: str
 ) -> None:
     transport = await connect(broker.url)
     sub = Subscription(unique, "g")
@@ -135,8 +146,9 @@ async def test_kill_9_of_a_consumer_loses_nothing_and_counts(
     assert (lag.ready, lag.in_flight, lag.dead) == (0, 0, 0)
 
 
+@pytest.mark.timeout(120)  # RabbitMQ takes ten seconds to start
 async def test_kill_9_of_the_broker_loses_nothing_that_was_stored(
-    broker: servers.RespServer, connect: Opener, unique: str
+    broker: Broker, connect: Opener, unique: str
 ) -> None:
     transport = await connect(broker.url)
     facts: list[object] = []
@@ -144,7 +156,8 @@ async def test_kill_9_of_the_broker_loses_nothing_that_was_stored(
     sub = Subscription(unique, "g")
     consumer = Consumer(transport, sub, seen, config=CONFIG, observer=facts.append)
     async with Publisher(transport) as publisher, consumer, asyncio.TaskGroup() as tasks:
-        for start in range(3):
+        kills = 1 if isinstance(broker, servers.RabbitServer) else 3
+        for start in range(kills):
             part = messages(3_000)[start * 1_000 : (start + 1) * 1_000]
             publishing = tasks.create_task(publish_all(publisher, unique, part))
             await eventually(lambda enough=start * 1_000 + 200: len(seen) > enough)  # type: ignore[misc]
@@ -152,14 +165,14 @@ async def test_kill_9_of_the_broker_loses_nothing_that_was_stored(
             await eventually(lambda: isinstance(facts[-1], BrokerAway))
             await asyncio.to_thread(broker.start)
             await publishing
-        await eventually(lambda: len(seen) == 3_000, within=15)
+        await eventually(lambda: len(seen) == kills * 1_000, within=15)
     assert any(isinstance(fact, BrokerBack) for fact in facts)
     lag = await transport.lag(sub)
     assert (lag.ready, lag.in_flight, lag.dead) == (0, 0, 0)
 
 
 async def test_a_paused_broker_is_given_up_in_time_and_used_again(
-    broker: servers.RespServer, connect: Opener, unique: str
+    broker: Broker, connect: Opener, unique: str
 ) -> None:
     transport = await connect(broker.url)
     sub = Subscription(unique, "g")
@@ -178,8 +191,11 @@ async def test_a_paused_broker_is_given_up_in_time_and_used_again(
         await eventually(lambda: "0" in seen.attempts)
 
 
-async def test_no_broker_is_told_at_once(connect: Opener, unique: str) -> None:
-    transport = await connect(f"redis://127.0.0.1:{servers.free_port()}/0")
+@pytest.mark.parametrize("server", [servers.RespServer, servers.NatsServer, servers.RabbitServer])
+async def test_no_broker_is_told_at_once(
+    connect: Opener, unique: str, server: type[Broker]
+) -> None:
+    transport = await connect(server.url_at(servers.free_port()))
     for call in (
         lambda: transport.open(),
         lambda: transport.publish(unique, messages(1)),
@@ -191,26 +207,26 @@ async def test_no_broker_is_told_at_once(connect: Opener, unique: str) -> None:
                 await call()
 
 
-async def test_a_consumer_starts_without_a_broker(connect: Opener, unique: str) -> None:
-    server = servers.RespServer(servers.valkey_program())
-    try:
-        transport = await connect(server.url)
-        seen = Seen()
-        async with Consumer(transport, Subscription(unique, "g"), seen, config=CONFIG) as consumer:
-            await eventually(lambda: consumer.snapshot().away)
-            await asyncio.to_thread(server.start)
-            await publish_all(Publisher(transport), unique, messages(1))
-            await eventually(lambda: len(seen) == 1)
-            assert not consumer.snapshot().away
-    finally:
-        server.stop()
+@pytest.mark.timeout(120)
+async def test_a_consumer_starts_without_a_broker(
+    broker: Broker, connect: Opener, unique: str
+) -> None:
+    broker.kill()
+    transport = await connect(broker.url)
+    seen = Seen()
+    async with Consumer(transport, Subscription(unique, "g"), seen, config=CONFIG) as consumer:
+        await eventually(lambda: consumer.snapshot().away)
+        await asyncio.to_thread(broker.start)
+        await publish_all(Publisher(transport), unique, messages(1))
+        await eventually(lambda: len(seen) == 1)
+        assert not consumer.snapshot().away
 
 
 async def test_cut_connections_are_made_again_and_lose_nothing(
-    broker: servers.RespServer, connect: Opener, unique: str
+    broker: Broker, connect: Opener, unique: str
 ) -> None:
     async with CuttableRelay(broker.port) as relay:
-        transport = await connect(f"redis://127.0.0.1:{relay.port}/0")
+        transport = await connect(broker.url_at(relay.port))
         seen = Seen()
         sub = Subscription(unique, "g")
         async with Publisher(transport) as publisher, Consumer(transport, sub, seen, config=CONFIG):
@@ -226,22 +242,33 @@ async def test_cut_connections_are_made_again_and_lose_nothing(
 
 
 async def test_a_broker_that_lost_everything_is_set_up_again(
-    broker: servers.RespServer, connect: Opener, unique: str
+    broker: Broker, connect: Opener, unique: str
 ) -> None:
     transport = await connect(broker.url)
-    assert isinstance(transport, ValkeyTransport)
     seen = Seen()
     async with Consumer(transport, Subscription(unique, "g"), seen, config=CONFIG):
         await transport.publish(unique, messages(1))
         await eventually(lambda: len(seen) == 1)
-        await transport._link.call("FLUSHALL")
+        await forget(transport, Subscription(unique, "g"))
         await transport.publish(unique, [Message("after", b"")])
         await eventually(lambda: "after" in seen.attempts)
 
 
-async def test_a_poison_message_ends_among_the_dead_letters(
-    broker: servers.RespServer, unique: str
-) -> None:
+async def forget(transport: Transport, sub: Subscription) -> None:
+    """Have the broker lose what it has of a subscription, as an operator can."""
+    if isinstance(transport, ValkeyTransport):
+        await transport._link.call("FLUSHALL")
+    elif isinstance(transport, NatsTransport):
+        place = nats_layout.Topic.of(sub.topic)
+        for stream in (place.stream, place.work):
+            await transport._link.api((f"STREAM.DELETE.{stream}", {}))
+    elif isinstance(transport, RabbitTransport):
+        group = rabbit_layout.Group.of(sub)
+        await transport._link.on_channel(lambda c: c.exchange_delete(group.topic.exchange))
+        await transport._link.on_channel(lambda c: c.queue_delete(group.queue))
+
+
+async def test_a_poison_message_ends_among_the_dead_letters(broker: Broker, unique: str) -> None:
     """Its handler kills the process each time; the others' messages are handled."""
     transport = open_transport(broker.url)
     sub = Subscription(unique, "g")

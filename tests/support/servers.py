@@ -55,7 +55,11 @@ class RespServer:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        return f"redis://127.0.0.1:{port}/0"
 
     @property
     def pid(self) -> int:
@@ -144,7 +148,11 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        return f"nats://127.0.0.1:{port}"
 
     @property
     def pid(self) -> int:
@@ -226,7 +234,11 @@ class RabbitServer:
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{port}/"
 
     @property
     def pid(self) -> int:
@@ -286,6 +298,12 @@ class RabbitServer:
                 return connection.recv(1) == b"\x01"
         except OSError:
             return False
+
+    def mend(self) -> None:
+        """Have it run, whatever was done to it."""
+        self.resume()
+        if self._process is None:
+            self.start()
 
     def kill(self) -> None:
         """kill -9; the data stays."""
