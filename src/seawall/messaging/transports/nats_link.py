@@ -195,6 +195,8 @@ class NatsLink:
                     [server],
                     name=self._name,
                     allow_reconnect=False,
+                    reconnect_time_wait=0,
+                    max_reconnect_attempts=1,
                     ping_interval=PING_EVERY,
                     error_cb=_quiet,
                     disconnected_cb=closed,
