@@ -414,12 +414,10 @@ class NatsTransport:
         await self._done([delivery])
 
     def _to_group(self, delivery: Delivery, attempts: int, how: str) -> Post:
-        headers = copy_of(
-            delivery.message,
-            _copy_id(delivery, how),
-            attempts=attempts,
-            at=delivery.receipt.at,
-        )
+        ours = {"attempts": attempts, "at": delivery.receipt.at}
+        if how == "release" and delivery.dropped:
+            ours["dropped"] = 1
+        headers = copy_of(delivery.message, _copy_id(delivery, how), **ours)
         return Post(Group.of(delivery.subscription).again, delivery.message.body, headers)
 
     async def _copy(self, posts: Sequence[Post]) -> None:

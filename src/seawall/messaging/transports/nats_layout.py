@@ -24,6 +24,7 @@ KEY = "Seawall-Key"
 PACKED = "Seawall-Packed"  # id, key and headers as JSON, where they are no plain header text
 OWN_ID = "Seawall-Id"  # the message's id in streams where `Nats-Msg-Id` names one copy of it
 ATTEMPTS = "Seawall-Attempts"  # deliveries before this copy
+DROPPED = "Seawall-Dropped"  # set if the delivery before this copy ended with its lease
 AT = "Seawall-At"  # when it was first published: milliseconds since 1970
 DUE = "Seawall-Due"  # milliseconds since 1970
 TARGET = "Seawall-Target"  # the subject that it goes to when it is due
@@ -124,6 +125,7 @@ def copy_of(message: Message, copy_id: str, **ours: object) -> dict[str, str]:
 
 _NAMES = {
     "attempts": ATTEMPTS,
+    "dropped": DROPPED,
     "at": AT,
     "due": DUE,
     "target": TARGET,

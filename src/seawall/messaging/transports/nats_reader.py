@@ -20,7 +20,14 @@ from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import OutcomeUnknown, SeawallError, Unavailable
 from seawall.messaging.base import Delivery, Subscription
-from seawall.messaging.transports.nats_layout import AT, ATTEMPTS, Group, Place, message_of
+from seawall.messaging.transports.nats_layout import (
+    AT,
+    ATTEMPTS,
+    DROPPED,
+    Group,
+    Place,
+    message_of,
+)
 from seawall.messaging.transports.nats_link import (
     EXISTS,
     NO_RESPONDERS,
@@ -297,7 +304,9 @@ class NatsReader:
             attempt += int(headers[ATTEMPTS])
             at = int(headers[AT])
         held = Held(msg.reply, place, at, self._clock.now() + self._lease)
-        return Delivery(message, self._subscription, attempt, held, damage)
+        # Only a lease that ran out has the server deliver again: the rest is copied.
+        dropped = place.deliveries > 1 or DROPPED in headers
+        return Delivery(message, self._subscription, attempt, held, damage, dropped)
 
     # Chores
 

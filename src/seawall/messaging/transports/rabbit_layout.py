@@ -31,6 +31,7 @@ ID = "seawall-id"  # where the id is no AMQP message id: they are 255 bytes at m
 KEY = "seawall-key"
 AT = "seawall-at"  # when it was first published: milliseconds since 1970
 ATTEMPTS = "seawall-attempts"  # deliveries before this copy
+DROPPED = "seawall-dropped"  # set if the delivery before this copy ended with its lease
 LETTER = "seawall-letter"  # a dead letter's id
 REASON = "seawall-reason"
 ERROR = "seawall-error"
@@ -135,6 +136,7 @@ def properties_of(message: Message, **ours: Any) -> spec.Basic.Properties:
 
 
 _NAMES = {
+    "dropped": DROPPED,
     "at": AT,
     "attempts": ATTEMPTS,
     "letter": LETTER,

@@ -18,7 +18,7 @@ from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import OutcomeUnknown, SeawallError
 from seawall.messaging.base import Delivery, Subscription
-from seawall.messaging.transports.rabbit_layout import AT, ATTEMPTS, Group, message_of
+from seawall.messaging.transports.rabbit_layout import AT, ATTEMPTS, DROPPED, Group, message_of
 from seawall.messaging.transports.rabbit_link import RabbitLink, Wire
 
 # A consumer without a fetch ends after this: others are to have what it would be pushed.
@@ -264,10 +264,12 @@ class RabbitReader:
         held = Held(session, tag, at if isinstance(at, int) else 0)
         session.unsettled[tag] = held
         session.last = tag
-        attempt = 1 + int(headers.get("x-delivery-count", 0)) + int(headers.get(ATTEMPTS, 0))
+        before = int(headers.get("x-delivery-count", 0))
+        attempt = 1 + before + int(headers.get(ATTEMPTS, 0))
         place = f"{self._group.queue}/{tag}"
         found = message_of(place, properties, headers, message.body)
-        self._buffer.append(Delivery(found, self._subscription, attempt, held))
+        dropped = before > 0 or DROPPED in headers
+        self._buffer.append(Delivery(found, self._subscription, attempt, held, dropped=dropped))
         self.newest = held.at or self.newest
         self._wake()
 

@@ -272,7 +272,12 @@ class RabbitTransport:
         for subscription in {delivery.subscription for delivery in ours}:
             await self._reader(subscription).pause()  # else they would come straight back
         await self._copy(
-            [self._to_group(delivery, delivery.attempt - 1) for delivery in ours],
+            [
+                self._to_group(
+                    delivery, delivery.attempt - 1, **({"dropped": 1} if delivery.dropped else {})
+                )
+                for delivery in ours
+            ],
             ours,
         )
 
@@ -304,8 +309,9 @@ class RabbitTransport:
         await self._copy([Post("", group.dead, delivery.message.body, properties)], [delivery])
 
     @staticmethod
-    def _to_group(delivery: Delivery, attempts: int) -> Post:
-        properties = properties_of(delivery.message, at=delivery.receipt.at, attempts=attempts)
+    def _to_group(delivery: Delivery, attempts: int, **ours: int) -> Post:
+        ours |= {"at": delivery.receipt.at, "attempts": attempts}
+        properties = properties_of(delivery.message, **ours)
         queue = Group.of(delivery.subscription).queue
         return Post("", queue, delivery.message.body, properties)
 
