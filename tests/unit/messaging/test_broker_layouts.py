@@ -1,0 +1,117 @@
+"""How messages and delays lie in RabbitMQ and NATS: names, headers, ways."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.errors import Misconfigured
+from seawall.messaging.base import Message, Subscription
+from seawall.messaging.connect import open_transport
+from seawall.messaging.transports import nats_layout, rabbit_layout
+from seawall.messaging.transports.nats import Nats
+from seawall.messaging.transports.rabbitmq import RabbitMQ
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+headers = st.dictionaries(names, names, max_size=5)
+
+
+@given(names, names)
+def test_different_names_stay_different(one: str, other: str) -> None:
+    for token in (nats_layout.token, rabbit_layout.token):
+        assert (token(one) == token(other)) == (one == other)
+        assert not set(token(one)) & set("./*> ")
+
+
+@given(names, st.binary(max_size=20), headers, st.none() | names)
+def test_nats_headers_carry_a_message(
+    name: str, body: bytes, own: dict[str, str], key: str | None
+) -> None:
+    sent = Message(name, body, own, key)
+    packed = nats_layout.headers_of(sent)
+    assert all(value == value.strip() and value.isprintable() for value in packed.values())
+    assert nats_layout.message_of("place", packed, body) == (sent, "")
+    copied = nats_layout.copy_of(sent, "copy", attempts=3)
+    assert nats_layout.message_of("place", copied, body) == (sent, "")
+
+
+def test_a_nats_header_that_cannot_be_read_is_damage() -> None:
+    message, damage = nats_layout.message_of("s/7", {nats_layout.PACKED: "{"}, b"raw")
+    assert (message, damage != "") == (Message("s/7", b"raw"), True)
+
+
+def test_the_place_of_a_nats_delivery_is_in_its_reply() -> None:
+    place = nats_layout.Place("stream", 2, 30, 1700)
+    assert nats_layout.Place.of("$JS.ACK.stream.group.2.30.40.1700.5") == place
+    assert nats_layout.Place.of("$JS.ACK.hub.acc.stream.group.2.30.40.1700.5.x") == place
+
+
+@given(st.floats(min_value=0.0001, max_value=rabbit_layout.LONGEST))
+def test_a_delay_passes_the_levels_that_add_up_to_it(delay: float) -> None:
+    top, key = rabbit_layout.way_of(delay, "topic/group")
+    *digits, target = key.split(".")
+    assert (len(digits), target) == (rabbit_layout.LEVELS, "topic/group")
+    levels = [rabbit_layout.LEVELS - 1 - at for at, digit in enumerate(digits) if digit == "1"]
+    assert levels[0] == top
+    waited = sum(2**level for level in levels) * rabbit_layout.UNIT
+    assert delay - 1e-6 <= waited < delay + rabbit_layout.UNIT + 1e-6
+
+
+def test_the_last_level_ends_where_what_is_due_goes() -> None:
+    assert rabbit_layout.after_level(0) == rabbit_layout.DUE
+    assert rabbit_layout.after_level(3) == rabbit_layout.level_name(2)
+
+
+def test_what_the_broker_adds_is_not_the_message_s() -> None:
+    sent = Message("id", b"", {"ce-id": "id", "x-tenant": "a"}, "key")
+    properties = rabbit_layout.properties_of(sent, at=1, attempts=2)
+    seen = dict(properties.headers or {}) | {"x-delivery-count": 3, "x-death": [], "n": 4}
+    message = rabbit_layout.message_of("place", properties, seen, b"")
+    assert message == Message("id", b"", {"ce-id": "id", "x-tenant": "a", "n": "4"}, "key")
+
+
+def test_long_ids_travel_as_headers() -> None:
+    sent = Message("ü" * 200, b"")
+    properties = rabbit_layout.properties_of(sent)
+    assert len((properties.message_id or "").encode()) <= 255
+    assert rabbit_layout.message_of("p", properties, properties.headers or {}, b"") == sent
+
+
+def test_what_does_not_fit_is_told() -> None:
+    assert rabbit_layout.why_not(Message("a", b"", {"x": "y" * 70_000}))
+    assert rabbit_layout.why_not(Message("a", b"", {"seawall-at": "1"}))
+    assert not rabbit_layout.why_not(Message("a", b"", {"ce-id": "a"}))
+    assert rabbit_layout.too_long("t" * 120)
+    assert not rabbit_layout.too_long("order.placed", "mailers")
+
+
+def test_options_are_read_from_the_address() -> None:
+    nats = Nats.parse("nats://u:p@a:1,b:2?replicas=3&fsync=true&duplicates=5")
+    assert nats.servers == ("nats://u:p@a:1", "nats://u:p@b:2")
+    assert (nats.replicas, nats.fsync, nats.duplicates) == (3, True, 5.0)
+    rabbit = RabbitMQ.parse("amqp://u:p@h/v?heartbeat=3&backlog=7&timeout=1.5")
+    assert (rabbit.url, rabbit.heartbeat, rabbit.backlog) == ("amqp://u:p@h/v", 3, 7)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("nats://h?replicas=2", "nats://h?storage=tape", "nats://h?what=1", "nats://h?replicas=x"),
+        *(
+            "amqp://h/?heartbeat=0",
+            "amqp://h/?what=1",
+            "amqp://h/?backlog=x",
+            "amqp://h/?timeout=0",
+        ),
+        "smoke://signals",
+    ],
+)
+def test_options_that_make_no_sense_are_refused(url: str) -> None:
+    with pytest.raises(Misconfigured):
+        open_transport(url)
+
+
+def test_groups_of_a_topic_do_not_meet() -> None:
+    one = rabbit_layout.Group.of(Subscription("a/b", "c"))
+    other = rabbit_layout.Group.of(Subscription("a", "b/c"))
+    assert one.queue != other.queue
+    assert one.due != other.due
