@@ -8,7 +8,7 @@ from seawall.errors import Misconfigured
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from seawall.messaging.transports import nats_layout, rabbit_layout
-from seawall.messaging.transports.nats import Nats
+from seawall.messaging.transports.nats_options import Nats
 from seawall.messaging.transports.rabbitmq import RabbitMQ
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)

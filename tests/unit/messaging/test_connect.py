@@ -42,7 +42,7 @@ def test_passwords_are_not_shown() -> None:
     assert "secret" not in repr(Server.parse("redis://:secret@h"))
 
 
-@pytest.mark.parametrize("url", ["", "amqps://h", "redis://h:port", "nonsense"])
+@pytest.mark.parametrize("url", ["", "smtp://h", "redis://h:port", "nonsense"])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(Misconfigured):
         open_transport(url)
