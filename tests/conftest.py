@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import psutil
 import pytest
@@ -50,6 +50,11 @@ def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
     for name in guard.functions:
         if name.startswith("sqlite3."):
             guard.functions[name].can_block_in("seawall/service/sqlite.py", SQLITE_ON_THE_LOOP)
+    # A broker's library is imported at start; a client of AWS is made in a thread, on a loop of
+    # its own that serves nobody else.
+    for function in guard.functions.values():
+        function.can_block_in("seawall/messaging/connect.py", "open_transport")
+        function.can_block_in("seawall/messaging/transports/sqs_link.py", "enter")
     guard.activate()
     yield
     guard.deactivate()
@@ -77,7 +82,15 @@ def _nothing_left_behind() -> Iterator[None]:
 # Servers that live as long as the run.
 _SHARED: set[int] = set()
 
-S = TypeVar("S", servers.RespServer, servers.NatsServer)
+
+class _Server(Protocol):
+    @property
+    def pids(self) -> tuple[int, ...]: ...
+
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=_Server)
 
 
 def _children(pid: int) -> list[psutil.Process]:
@@ -89,7 +102,7 @@ def _children(pid: int) -> list[psutil.Process]:
 
 def _shared(start: Callable[[], S]) -> Iterator[S]:
     server = start()
-    _SHARED.add(server.pid)
+    _SHARED.update(server.pids)
     yield server
     server.stop()
 
@@ -111,10 +124,7 @@ def nats() -> Iterator[servers.NatsServer]:
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[servers.RabbitServer]:
-    server = servers.rabbitmq()
-    _SHARED.update(server.pids)
-    yield server
-    server.stop()
+    yield from _shared(servers.rabbitmq)
 
 
 @pytest.fixture
@@ -124,6 +134,16 @@ def rabbitmq_to_kill(rabbitmq: servers.RabbitServer) -> Iterator[servers.RabbitS
     yield rabbitmq
     rabbitmq.mend()
     _SHARED.update(rabbitmq.pids)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[servers.Child]:
+    yield from _shared(servers.kafka)
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[servers.Child]:
+    yield from _shared(servers.aws)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,10 @@ class CuttableRelay:
         self.cut()
         await asyncio.sleep(0)
 
+    def lead_to(self, port: int) -> None:
+        """From here on; for a server that is told the relay's port when it starts."""
+        self._target = port
+
     def cut(self) -> None:
         for writer in tuple(self._writers):
             writer.transport.abort()

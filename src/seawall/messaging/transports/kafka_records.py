@@ -1,0 +1,137 @@
+"""How messages lie in Kafka: names of topics, headers of records. Pure.
+
+    TOPIC                 the messages; any client may write and read them
+    TOPIC.GROUP.retry     copies that only this group reads: retries, delayed, redriven
+    TOPIC.GROUP.dead      what this group gave up; a record without a value deletes a letter
+
+Headers follow the Kafka binding of CloudEvents (`ce_id` for `ce-id`). Ours begin with `seawall-`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from seawall.messaging.base import DeadLetter, Message, Subscription
+
+ID = "seawall-id"  # only where it is not the event's own id
+ATTEMPTS = "seawall-attempts"  # deliveries before this copy was written
+DUE = "seawall-due"  # wall clock, seconds: not to be delivered before
+PUBLISHED = "seawall-published"  # wall clock, seconds: when the original was
+REASON = "seawall-reason"
+ERROR = "seawall-error"
+DIED = "seawall-died"
+KEY = "seawall-key"
+
+_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME = 249  # characters, Kafka's limit
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one subscription."""
+
+    topic: str
+    retry: str
+    dead: str
+
+    @staticmethod
+    def of(subscription: Subscription) -> "Topics":
+        topic = topic_name(subscription.topic)
+        # Without a dot, so that where the group begins is certain.
+        group = topic_name(subscription.group).replace(".", "_x2e_")
+        return Topics(topic, f"{topic}.{group}.retry", f"{topic}.{group}.dead")
+
+    @property
+    def longest(self) -> int:
+        return max(len(self.topic), len(self.retry))
+
+
+def topic_name(name: str) -> str:
+    """Kafka's name for a topic: itself, with what Kafka does not take written as `_xHEX_`."""
+    return _ILLEGAL.sub(lambda match: f"_x{ord(match[0]):x}_", name)
+
+
+def is_too_long(topics: Topics) -> bool:
+    return topics.longest > _LONGEST_NAME
+
+
+def headers_of(message: Message, own: Mapping[str, str] | None = None) -> list[tuple[str, bytes]]:
+    headers = [(_there(name), value.encode()) for name, value in message.headers.items()]
+    if message.headers.get("ce-id") != message.id:
+        headers.append((ID, message.id.encode()))
+    if own:
+        headers += [(name, value.encode()) for name, value in own.items()]
+    return headers
+
+
+def _there(name: str) -> str:
+    return f"ce_{name[3:]}" if name.startswith("ce-") else name
+
+
+def _here(name: str) -> str:
+    return f"ce-{name[3:]}" if name.startswith("ce_") else name
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A record, understood."""
+
+    message: Message
+    own: Mapping[str, str]  # our headers
+    damage: str = ""
+
+    def number(self, name: str) -> float:
+        """A number of ours; 0 where it is absent or, forged, not one."""
+        try:
+            return float(self.own.get(name, "0"))
+        except ValueError:
+            return 0.0
+
+
+def read(place: str, key: bytes | None, value: bytes | None, headers: Headers) -> Read:
+    """The message in a record. One of another client may lack an id: its place is that then."""
+    body = value or b""
+    try:
+        pairs = {name: (data or b"").decode() for name, data in headers}
+        own = {name: data for name, data in pairs.items() if name.startswith("seawall-")}
+        theirs = {_here(name): data for name, data in pairs.items() if name not in own}
+        text = None if key is None else key.decode()
+    except UnicodeDecodeError as error:
+        return Read(Message(place, body), {}, f"{type(error).__name__}: {error}")
+    name = own.get(ID) or theirs.get("ce-id") or place
+    return Read(Message(name, body, theirs, text), own)
+
+
+def letter_headers(
+    message: Message, *, reason: str, error: str, attempts: int, died: float, published: float
+) -> list[tuple[str, bytes]]:
+    own = {
+        REASON: reason,
+        ERROR: error,
+        ATTEMPTS: str(attempts),
+        DIED: str(died),
+        PUBLISHED: str(published),
+    }
+    if message.key is not None:
+        own[KEY] = message.key
+    return headers_of(message, own)
+
+
+def letter_of(
+    subscription: Subscription, letter_id: str, value: bytes | None, headers: Headers
+) -> tuple[DeadLetter, float]:
+    """The letter in a record, and when its message was published."""
+    found = read(letter_id, None, value, headers)
+    message = found.message
+    letter = DeadLetter(
+        letter_id=letter_id,
+        message=Message(message.id, message.body, message.headers, found.own.get(KEY)),
+        subscription=subscription,
+        reason=found.own.get(REASON, ""),
+        error=found.own.get(ERROR, ""),
+        attempts=int(found.number(ATTEMPTS)),
+        died_at=found.number(DIED),
+    )
+    return letter, found.number(PUBLISHED)
