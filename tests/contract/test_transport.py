@@ -112,8 +112,8 @@ async def nothing(transport: Transport, sub: Subscription, within: float = 0.15)
 async def take_all(transport: Transport, sub: Subscription, count: int) -> list[Delivery]:
     found: list[Delivery] = []
     async with asyncio.timeout(20):
-        while len(found) < count:
-            found += await transport.fetch(sub, count - len(found), wait=1, lease=LEASE)
+        while (left := count - len(set(ids(found)))) > 0:
+            found += await transport.fetch(sub, left, wait=1, lease=LEASE)
     return found
 
 
@@ -182,7 +182,7 @@ async def test_one_publisher_and_one_consumer_keep_the_order(
         part = names[start : start + 50]
         await store(transport, sub.topic, *(message(name, key="k") for name in part))
     found = ids(await take_all(transport, sub, count))
-    assert (sorted(found, key=int) if broker in UNORDERED else found) == names
+    assert found == names or (broker in UNORDERED and set(found) == set(names))
 
 
 async def test_a_delayed_message_comes_when_it_is_due(
@@ -501,9 +501,10 @@ async def test_a_retry_comes_after_its_delay_and_counts(
     sent = Message("id", b"body", {"ce-id": "id", "h": "v"}, "key")
     await store(transport, sub.topic, sent)
     clock = asyncio.get_running_loop().time
+    first = await take(transport, sub)
     began = clock()
     delay, late = short(transport), 0.5 + transport.caps.resolution
-    await transport.retry(await take(transport, sub), delay=delay, error="boom")
+    await transport.retry(first, delay=delay, error="boom")
     again = await take(transport, sub, wait=5)
     assert delay - 0.02 < clock() - began < delay + late
     assert (again.message, again.attempt) == (sent, 2)

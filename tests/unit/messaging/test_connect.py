@@ -51,7 +51,42 @@ def test_other_urls_are_refused(url: str) -> None:
 def test_memory_needs_no_client_library() -> None:
     code = (
         "import sys; from seawall.messaging.connect import open_transport;"
-        "open_transport('memory://'); print({'redis', 'sqlalchemy', 'pydantic'} & set(sys.modules))"
+        "open_transport('memory://');"
+        "clients = {'redis', 'sqlalchemy', 'pydantic', 'aiormq', 'nats', 'confluent_kafka', 'botocore'};"
+        "print(clients & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("amqp://h", "aiormq", "rabbitmq"),
+        ("nats://h", "nats", "nats"),
+        ("kafka://h:9092", "confluent_kafka", "kafka"),
+        ("sqs://eu-west-1", "aiobotocore", "sqs"),
+        ("eventbridge://eu-west-1", "aiobotocore", "sqs"),
+    ],
+)
+def test_a_client_that_is_not_installed_is_named(url: str, package: str, extra: str) -> None:
+    # A finder that does not find it: as on a machine without the extra.
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name={package!r})
+
+sys.meta_path.insert(0, Missing())
+from seawall.errors import Misconfigured
+from seawall.messaging.connect import open_transport
+
+try:
+    open_transport({url!r})
+except Misconfigured as error:
+    print(error.fix)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == f"pip install 'seawall[{extra}]'"

@@ -78,7 +78,7 @@ class Letters:
                 found[name] = letter_of(
                     self._subscription,
                     name,
-                    message.value(),  # type: ignore[arg-type]  # bytes, without a deserializer
+                    message.value(),
                     message.headers() or (),  # type: ignore[arg-type]
                 )
                 if len(found) == len(names):

@@ -18,7 +18,8 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from seawall.errors import (
     Full,

@@ -78,10 +78,10 @@ class Kafka:
         )
 
     @property
-    def common(self) -> dict[str, object]:
+    def common(self) -> dict[str, str | int | float]:
         """Settings of every client, in librdkafka's terms."""
         security = ("SASL_" if self.username else "") + ("SSL" if self.tls else "PLAINTEXT")
-        common: dict[str, object] = {
+        common: dict[str, str | int | float] = {
             "bootstrap.servers": self.servers,
             "security.protocol": security,
             "socket.timeout.ms": max(1_000, int(self.timeout * 1000)),

@@ -279,7 +279,7 @@ class Queues:
 
     async def _of_topic(self, topic: str) -> list[str]:
         urls: list[str] = []
-        token: dict[str, str] = {}
+        token: dict[str, Any] = {}
         while True:
             answer = await self._link.call(
                 "sqs", "list_queues", QueueNamePrefix=queues_of(topic), MaxResults=1000, **token
