@@ -557,7 +557,7 @@ async def test_several_retries_come_in_the_order_of_their_times(
     transport: Transport, sub: Subscription
 ) -> None:
     await store(transport, sub.topic, *(message(name) for name in "abc"))
-    step = max(0.1, transport.caps.resolution)
+    step = max(0.25, transport.caps.resolution)
     for delivery in await take_all(transport, sub, 3):
         steps = {"a": 3, "b": 1, "c": 2}[delivery.message.id]
         await transport.retry(delivery, delay=steps * step, error="")
