@@ -78,6 +78,7 @@ class Caps:
     counts_delayed: bool = True  # `lag` knows how many are delayed, and how old they are
     counts_retries: bool = True  # `lag` knows them from what is in flight
     tells_age: bool = True  # else `Lag.oldest_age` is nan
+    tells_dropped: bool = True  # else `Delivery.dropped` is true of what was retried, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,22 @@ def test_the_next_owner_knows_how_often_each_was_delivered() -> None:
     assert [entry.deliveries for entry in found if entry is not None] == [1, 2, 0]
 
 
+def test_the_next_owner_knows_what_ended_with_its_lease() -> None:
+    window, entries = filled(3)
+    hold(entries[0])
+    entries[1].deliveries, entries[1].dropped = 2, True
+    entries[2].deliveries = 1
+    after = Window(*window.commit())
+    add(after, 0)
+    again = Window(*after.commit())
+    found = [add(again, offset) for offset in range(3)]
+    assert [(each.deliveries, each.dropped) for each in found if each is not None] == [
+        (1, True),
+        (2, True),
+        (1, False),
+    ]
+
+
 def test_what_the_last_owner_knew_is_kept_before_it_is_read_again() -> None:
     window, entries = filled(3)
     for entry in entries:
@@ -95,7 +111,7 @@ def test_a_text_of_somebody_elses_means_nothing(text: str) -> None:
     assert decode(text) == ""
 
 
-MARKS = st.text("-~0123ABCabc", max_size=SPAN)
+MARKS = st.text('-~0123ABCabc!"#{', max_size=SPAN)
 
 
 @given(MARKS)

@@ -203,6 +203,7 @@ class Reader:
             _, token, entry = heapq.heappop(self._leases)
             if entry.token == token and entry.until <= now and entry.window.live:
                 entry.token = 0
+                entry.dropped = entry.window.dirty = True
                 if not entry.window.leaving:
                     self._ready.appendleft(entry)
 
@@ -223,6 +224,7 @@ class Reader:
                 entry.base + entry.deliveries,
                 (entry, entry.token),
                 entry.damage,
+                entry.dropped,
             )
             for entry in taken
         ]
@@ -269,7 +271,8 @@ class Reader:
         entry.window.finish(entry)
 
     def give_back(self, deliveries: Sequence[Delivery], *, counted: bool = False) -> list[Delivery]:
-        """Make them ready again; return those that were lost."""
+        """Make them ready again, as attempts that failed if `counted`; return those that were
+        lost."""
         lost = []
         for delivery in reversed(deliveries):
             entry = self.held(delivery)
@@ -278,7 +281,9 @@ class Reader:
                 continue
             entry.token = 0
             entry.window.dirty = True
-            if not counted:
+            if counted:
+                entry.dropped = False
+            else:
                 entry.deliveries -= 1
             if not entry.window.leaving:
                 self._ready.appendleft(entry)

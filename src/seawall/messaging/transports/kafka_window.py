@@ -2,8 +2,9 @@
 
 Kafka remembers one offset a group and partition, and with it a text of up to 4,096 bytes. In
 that text goes what the offset cannot say: which messages behind it are done already, and how
-often each of the others was delivered. Whoever gets the partition next goes on from there, so a
-crash counts, and what was done out of order is not done again.
+often each of the others was delivered, and whether the last lease just ran out. Whoever gets
+the partition next goes on from there, so a crash counts, and what was done out of order is not
+done again.
 """
 
 from collections import deque
@@ -26,8 +27,9 @@ DONE = "-"
 WAITING = "~"  # for the time when its retry is due
 _COUNTS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # deliveries so far, with nobody now
 _HELD = "0abcdefghijklmnopqrstuvwxyz"  # deliveries so far, the last one under way
-# What a member held that is gone is held by nobody.
-_NOBODYS = str.maketrans(dict(zip(_HELD, _COUNTS, strict=False)))
+_DROPPED = "0!\"#$%&'()*+./:;<=>?@[]^_`{"  # as many; the last one ended with its lease
+# What a member held that is gone ended with it.
+_NOBODYS = str.maketrans(dict(zip(_HELD, _DROPPED, strict=True)))
 
 
 class Entry:
@@ -38,6 +40,7 @@ class Entry:
         "damage",
         "deliveries",
         "done",
+        "dropped",
         "due",
         "message",
         "offset",
@@ -66,6 +69,7 @@ class Entry:
         self.due = due  # wall clock; 0 for at once
         self.published = published  # wall clock
         self.deliveries = 0
+        self.dropped = False  # its last lease ran out
         self.token = 0  # of the delivery that holds it; 0 for none
         self.until = 0.0
         self.done = False
@@ -78,6 +82,8 @@ class Entry:
             return _HELD[min(self.deliveries, len(_HELD) - 1)]
         if self.due:
             return WAITING
+        if self.dropped:
+            return _DROPPED[min(self.deliveries, len(_DROPPED) - 1)]
         return _COUNTS[min(self.deliveries, len(_COUNTS) - 1)]
 
 
@@ -129,6 +135,7 @@ class Window:
             return None
         entry = make(self)
         entry.deliveries = deliveries(mark)
+        entry.dropped = mark in _DROPPED[1:]
         self._entries.append(entry)
         self._size += len(entry.message.body)
         return entry
@@ -165,7 +172,7 @@ class Window:
 
 
 def deliveries(mark: str) -> int:
-    return max(0, _COUNTS.find(mark))
+    return max(_COUNTS.find(mark), _DROPPED.find(mark), 0)
 
 
 def is_held(mark: str) -> bool:
@@ -184,7 +191,7 @@ def decode(text: str) -> str:
     """The marks in a committed text; none if somebody else wrote it."""
     if not text:
         return ""
-    known = _COUNTS + _HELD + DONE + WAITING
+    known = _COUNTS + _HELD + _DROPPED + DONE + WAITING
     marks = []
     for run in text.split(","):
         mark, count = run[:1], run[1:] or "1"

@@ -110,7 +110,7 @@ def after_level(level: int) -> str:
 
 
 def units_of(delay: float) -> int:
-    return min(max(1, -int(-delay // UNIT)), 2**LEVELS - 1)
+    return int(min(max(1, -(-delay // UNIT)), 2**LEVELS - 1))
 
 
 def way_of(delay: float, due: str) -> tuple[int, str]:

@@ -99,6 +99,7 @@ class SqsTransport:
             repeats=True,
             counts_retries=False,
             tells_age=False,
+            tells_dropped=False,
         )
 
     async def open(self) -> None:
@@ -279,7 +280,9 @@ class SqsTransport:
                     )
                     delivery.receipt.settled = True
                     return
-                copy = stored(delivery.message, attempts=delivery.attempt - 1)
+                copy = stored(
+                    delivery.message, attempts=delivery.attempt - 1, dropped=delivery.dropped
+                )
                 await self._replace(delivery, copy)
 
         await asyncio.gather(*map(one, ours))

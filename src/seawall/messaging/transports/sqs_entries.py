@@ -44,6 +44,7 @@ class Note(msgspec.Struct, omit_defaults=True):
     key: str | None = None
     coded: bool = False  # the body is base64
     attempts: int = 0  # deliveries before this copy was written
+    dropped: bool = False  # the delivery before this copy ended with its lease
     due: float = 0.0  # wall clock: not to be delivered before
     reason: str = ""  # of a dead letter, like the rest
     error: str = ""

@@ -136,7 +136,11 @@ class Reader:
             hold = Hold(url, received["ReceiptHandle"], now, until_of(lease, now))
             receives = int(received.get("Attributes", {}).get("ApproximateReceiveCount", 1))
             attempt = what.note.attempts + receives
-            delivery = Delivery(what.message, self._subscription, attempt, hold, what.damage)
+            # SQS does not say how an earlier receive ended: each may have ended with its lease.
+            dropped = receives > 1 or what.note.dropped
+            delivery = Delivery(
+                what.message, self._subscription, attempt, hold, what.damage, dropped
+            )
             if what.note.due > self._clock.wall():
                 await self._postpone(delivery, what)
             else:
