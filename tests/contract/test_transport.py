@@ -14,10 +14,12 @@ from tests.support.waiting import eventually_async
 
 LEASE = 30.0  # longer than any test
 SHORT = 0.3  # one that is meant to run out; see `short`
+WAYS = ("ack", "retry", "dead", "release")  # to settle a delivery
 
-# How many messages make a crowd. moto models SQS in Python, and takes half a second to look
-# through a few hundred.
-CROWD = {"sqs": 60}
+# How many messages make a crowd. Clients in Python take a processor for seconds where Valkey's
+# takes it for tenths; moto is itself Python, and looks through a few hundred for half a second.
+CROWD = {"memory": 20_000, "valkey": 20_000, "redis": 20_000, "sqs": 60}
+FEWER = 4_000
 
 Opener = Callable[[], Awaitable[Transport]]
 
@@ -109,11 +111,13 @@ async def nothing(transport: Transport, sub: Subscription, within: float = 0.15)
     return not await transport.fetch(sub, 10, wait=within, lease=LEASE)
 
 
-async def take_all(transport: Transport, sub: Subscription, count: int) -> list[Delivery]:
+async def take_all(
+    transport: Transport, sub: Subscription, count: int, *, lease: float = LEASE
+) -> list[Delivery]:
     found: list[Delivery] = []
     async with asyncio.timeout(20):
         while (left := count - len(set(ids(found)))) > 0:
-            found += await transport.fetch(sub, left, wait=1, lease=LEASE)
+            found += await transport.fetch(sub, left, wait=1, lease=lease)
     return found
 
 
@@ -136,13 +140,14 @@ async def test_a_message_arrives_as_it_was_published(
     assert delivery.damage == ""
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"\x00\xff\r\n$-1\r\n", "żółw 🐢".encode(), b"x" * 1_000_000]
-)
-async def test_bodies_are_bytes(transport: Transport, sub: Subscription, body: bytes) -> None:
-    body = body[: transport.caps.max_body]
-    await store(transport, sub.topic, message(body=body))
-    assert (await take(transport, sub)).message.body == body
+async def test_bodies_are_bytes(transport: Transport, sub: Subscription) -> None:
+    large = b"x" * min(1_000_000, transport.caps.max_body)
+    bodies = [b"", b"\x00\xff\r\n$-1\r\n", "żółw 🐢".encode(), large]
+    sent = [message(str(n), body) for n, body in enumerate(bodies)]
+    for each in sent:
+        await store(transport, sub.topic, each)
+    arrived = [delivery.message for delivery in await take_all(transport, sub, 4)]
+    assert sorted(arrived, key=lambda message: message.id) == sent
 
 
 async def test_headers_and_keys_are_any_text(transport: Transport, sub: Subscription) -> None:
@@ -176,7 +181,7 @@ async def test_publishing_nothing_is_fine(transport: Transport, sub: Subscriptio
 async def test_one_publisher_and_one_consumer_keep_the_order(
     transport: Transport, sub: Subscription, broker: str
 ) -> None:
-    count = CROWD.get(broker, 300)
+    count = min(CROWD.get(broker, FEWER), 300)
     names = [str(n) for n in range(count)]
     for start in range(0, count, 50):
         part = names[start : start + 50]
@@ -404,7 +409,7 @@ async def test_an_extended_lease_holds_longer(
     holder, other = transport, await rival()
     await store(holder, sub.topic, message())
     held = await take(holder, sub, lease=short(transport))
-    for _ in range(6):
+    for _ in range(4):
         assert not await other.fetch(sub, 1, wait=short(transport) / 3, lease=short(transport))
         assert list(await holder.extend([held], lease=short(transport))) == []
     again = await take(other, sub, wait=5, lease=short(transport))
@@ -422,20 +427,25 @@ async def test_extend_tells_what_was_lost(
     assert list(await late.extend([lost], lease=short(transport))) == [lost]
 
 
-@pytest.mark.parametrize("settle", ["ack", "retry", "dead", "release"])
 async def test_settling_after_the_lease_was_lost_does_nothing(
-    transport: Transport, rival: Opener, sub: Subscription, settle: str, connect: Opener
+    transport: Transport, rival: Opener, sub: Subscription, connect: Opener
 ) -> None:
     late, other = transport, await rival()
-    await store(late, sub.topic, message())
-    held = await take(late, sub, lease=short(transport))
-    now_others = await take(other, sub, wait=5, lease=short(transport))
-    await other.extend([now_others], lease=LEASE)
-    await _settle(late, settle, held)
-    assert LeaseLost(sub, "a", settle) in connect.facts  # type: ignore[attr-defined]
+    await store(late, sub.topic, *(message(way) for way in WAYS))
+    held = await take_all(late, sub, len(WAYS), lease=short(transport))
+    now_others: list[Delivery] = []
+    async with asyncio.timeout(10):
+        while len(now_others) < len(WAYS):
+            taken = await other.fetch(sub, len(WAYS), wait=5, lease=short(transport))
+            assert not await other.extend(taken, lease=LEASE)
+            now_others += taken
+    for delivery in held:
+        await _settle(late, delivery.message.id, delivery)
+    for way in WAYS:
+        assert LeaseLost(sub, way, way) in connect.facts  # type: ignore[attr-defined]
     lag = await other.lag(sub)
-    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (0, 1, 0, 0)
-    await other.ack([now_others])
+    assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (0, len(WAYS), 0, 0)
+    await other.ack(now_others)
     assert (await other.lag(sub)).in_flight == 0
 
 
@@ -457,8 +467,8 @@ async def test_settling_twice_does_nothing_the_second_time(
     await store(transport, sub.topic, message())
     held = await take(transport, sub)
     await transport.ack([held])
-    for settle in ("ack", "retry", "dead", "release"):
-        await _settle(transport, settle, held)
+    for way in WAYS:
+        await _settle(transport, way, held)
     lag = await transport.lag(sub)
     assert (lag.ready, lag.in_flight, lag.delayed, lag.dead) == (0, 0, 0, 0)
 
@@ -713,11 +723,10 @@ async def test_closing_twice_is_fine_and_calls_fail_afterwards(
         await transport.fetch(sub, 1, wait=0, lease=LEASE)
 
 
-@pytest.mark.timeout(90)  # RabbitMQ's client needs some seconds of a processor for it
 async def test_a_backlog_is_worked_off_once(
     transport: Transport, rival: Opener, sub: Subscription, broker: str
 ) -> None:
-    count = CROWD.get(broker, 20_000)
+    count = CROWD.get(broker, FEWER)
     for start in range(0, count, 500):
         part = range(start, min(count, start + 500))
         await store(transport, sub.topic, *(message(str(n)) for n in part))

@@ -46,6 +46,9 @@ GRACE, MOST_GRACE = 0.1, 1.0  # of the lease; seconds
 # fetch; and four small requests a second are nothing to the server.
 LONGEST_WAIT = 0.5
 
+# What pulls under way get to end when we close: the longest, and a slow answer.
+CLOSE_WAIT = 2 * LONGEST_WAIT  # seconds
+
 TRIM_EVERY = 5.0  # seconds
 
 NANOSECONDS = 1_000_000_000
@@ -183,6 +186,10 @@ class NatsReader:
             await self._attach(wire)
         if lease != self._lease:
             await self.provision(lease)
+        if self._clock.now() >= self._trim_at:
+            self._trim_at = self._clock.now() + TRIM_EVERY
+            await self.trim()
+        # Below, nothing is awaited with messages in hand: a fetch may be cancelled.
         found = await self._kept(wire, limit)
         while not found:
             await self._pull(wire, limit)
@@ -194,9 +201,6 @@ class NatsReader:
             found = self._take(limit)
             if not found and self._clock.now() >= give_up:
                 break
-        if self._clock.now() >= self._trim_at:
-            self._trim_at = self._clock.now() + TRIM_EVERY
-            await self.trim()
         return found
 
     async def _attach(self, wire: Wire) -> None:
@@ -211,9 +215,13 @@ class NatsReader:
         """What came too late for an earlier fetch, with its lease renewed."""
         now = self._clock.now()
         kept = [delivery for delivery in self._take(limit) if delivery.receipt.until > now]
-        for delivery in kept:
-            await wire.send(delivery.receipt.reply, PROGRESS)
-            delivery.receipt.until = now + self._lease
+        try:
+            for delivery in kept:
+                await wire.send(delivery.receipt.reply, PROGRESS)
+                delivery.receipt.until = now + self._lease
+        except BaseException:
+            self._buffer.extendleft(reversed(kept))
+            raise
         return kept
 
     def _take(self, limit: int) -> list[Delivery]:
@@ -242,6 +250,10 @@ class NatsReader:
 
     def _waiting(self) -> bool:
         return any(not pull.over for pull in self._waits.values())
+
+    def _pulling(self) -> bool:
+        """Something may still come."""
+        return self._waiting() or any(not pull.over for pull in self._pulls.values())
 
     async def _ask(
         self, wire: Wire, pulls: dict[str, _Pull], stream: str, wanted: dict[str, Any]
@@ -335,7 +347,11 @@ class NatsReader:
         if self._buffer and not self._active:
             left = tuple(self._buffer)
             self._buffer.clear()
-            await self._release(left)
+            try:
+                await self._release(left)
+            except BaseException:
+                self._buffer.extendleft(reversed(left))
+                raise
 
     async def aclose(self) -> None:
         """Give back what a cancelled fetch left; best effort, bounded."""
@@ -343,6 +359,7 @@ class NatsReader:
         wire = self._wire
         with suppress(SeawallError, TimeoutError):
             if wire is not None and wire.usable:
-                async with asyncio.timeout(LONGEST_WAIT):
-                    await self._until(wire, lambda: not self._waiting(), self._timeout)
+                async with asyncio.timeout(CLOSE_WAIT):
+                    await self._until(wire, lambda: not self._pulling(), self._timeout)
+        with suppress(SeawallError):
             await self._give_back()

@@ -121,8 +121,10 @@ class SqsTransport:
 
     async def provision(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
-            arn = await self._queues.make(queue_name(subscription))
-            await self._queues.make(dead_name(subscription))
+            arn, _ = await asyncio.gather(
+                self._queues.make(queue_name(subscription)),
+                self._queues.make(dead_name(subscription)),
+            )
             await self._admit(subscription, arn)
             await self._fanout.attach(subscription, arn)
 
