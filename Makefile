@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both set up what they need; a second run is fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-compiled up order down test compile check format lock states clean
+.PHONY: help setup demo demo-compiled up order down test test-brokers compile check format lock states clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -36,6 +36,11 @@ test: setup ## all tests, against real servers
 	@scripts/servers
 	@$(BIN)/pytest
 	@scripts/test_compiled
+
+test-brokers: setup ## the suites of messages against RabbitMQ, NATS, Kafka and SQS
+	@scripts/servers brokers
+	@SEAWALL_TEST_BROKERS=rabbitmq,nats,kafka,sqs $(BIN)/pytest tests/contract/test_transport.py \
+	    tests/contract/test_transport_faults.py tests/integration/messaging
 
 compile: setup ## the gateway's data path as C extensions; prints the folder for PYTHONPATH
 	@$(BIN)/python hatch_build.py

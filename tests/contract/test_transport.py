@@ -10,6 +10,7 @@ from seawall.errors import Refused, Unavailable
 from seawall.messaging.base import Delivery, Message, Subscription, Transport
 from seawall.messaging.connect import open_transport
 from seawall.messaging.facts import LeaseLost
+from tests.support.brokers import MORE, USUAL, chosen
 from tests.support.waiting import eventually_async
 
 LEASE = 30.0  # longer than any test
@@ -24,7 +25,7 @@ FEWER = 4_000
 Opener = Callable[[], Awaitable[Transport]]
 
 
-@pytest.fixture(params=["memory", "valkey", "redis", "rabbitmq", "nats", "kafka", "sqs"])
+@pytest.fixture(params=chosen(*USUAL, *MORE))
 def broker(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

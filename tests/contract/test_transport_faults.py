@@ -19,6 +19,7 @@ from seawall.messaging.transports.rabbitmq import RabbitTransport
 from seawall.messaging.transports.resp import Server
 from seawall.messaging.transports.valkey import ValkeyTransport
 from tests.support import servers
+from tests.support.brokers import chosen
 from tests.support.cutting import CuttableRelay
 from tests.support.waiting import eventually, eventually_async
 
@@ -29,7 +30,7 @@ Opener = Callable[[str], Awaitable[Transport]]
 Broker = servers.RespServer | servers.NatsServer | servers.RabbitServer
 
 
-@pytest.fixture(params=["valkey", "redis", "nats", "rabbitmq"])
+@pytest.fixture(params=chosen("valkey", "redis", "nats", "rabbitmq"))
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """A server to be killed."""
     if request.param == "rabbitmq":

@@ -14,8 +14,11 @@ from seawall.messaging.publisher import Publisher
 from seawall.messaging.transports.kafka_options import Kafka
 from tests.contract.test_transport_faults import Seen, messages, publish_all
 from tests.support import servers
+from tests.support.brokers import chosen
 from tests.support.cutting import CuttableRelay
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.skipif(not chosen("kafka"), reason="make test-brokers runs it")
 
 CONFIG = ConsumerConfig(concurrency=8, lease=6.0, wait=0.5, drain=2.0)
 

@@ -1,8 +1,13 @@
 """What is peculiar to RabbitMQ: a topic without a group keeps its messages for the first one."""
 
+import pytest
+
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from tests.support import servers
+from tests.support.brokers import chosen
+
+pytestmark = pytest.mark.skipif(not chosen("rabbitmq"), reason="make test-brokers runs it")
 
 
 async def test_the_first_group_gets_what_was_published_before_it(

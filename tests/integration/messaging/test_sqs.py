@@ -8,6 +8,9 @@ from seawall.errors import Misconfigured, Unavailable
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from tests.support import servers
+from tests.support.brokers import chosen
+
+pytestmark = pytest.mark.skipif(not chosen("sqs"), reason="make test-brokers runs it")
 
 
 @pytest.mark.parametrize("scheme", ["eventbridge", "sqs"])
