@@ -1,7 +1,7 @@
 """Which brokers the suites of messages run against.
 
-`SEAWALL_TEST_BROKERS` names them (`rabbitmq,nats`, or `all`). Without it those run whose servers take
-seconds: the others take minutes, and have a command of their own (`make test-brokers`).
+`SEAWALL_TEST_BROKERS` names them (`rabbitmq,nats`, or `all`). Without it those run whose servers
+are quick: the others take minutes, and have a command of their own (`make test-brokers`).
 """
 
 import os
