@@ -3,6 +3,8 @@
 .PHONY: help setup demo demo-compiled up order down test test-brokers compile check format lock states clean
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests mostly wait, for real servers; each file has one worker, since it may share what it starts.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 help: ## what can be made here
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,8 +36,8 @@ down: setup ## stop the shop
 
 test: setup ## all tests, against real servers
 	@scripts/servers
-	@$(BIN)/pytest
-	@scripts/test_compiled
+	@$(BIN)/pytest $(SIDE_BY_SIDE)
+	@scripts/test_compiled $(SIDE_BY_SIDE)
 
 test-brokers: setup ## the suites of messages against RabbitMQ, NATS, Kafka and SQS
 	@scripts/servers brokers
