@@ -159,7 +159,7 @@ BAD_HEADS: list[tuple[Any, type[NotAuthentic]]] = [
 ]
 
 
-@pytest.mark.parametrize(("head", "error"), BAD_HEADS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("head", "error"), BAD_HEADS, ids=range(len(BAD_HEADS)))
 def test_a_bad_header_is_refused(head: Any, error: type[NotAuthentic]) -> None:
     raw = head if isinstance(head, bytes) else json.dumps(head).encode()
     with pytest.raises(error):
