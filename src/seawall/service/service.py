@@ -61,7 +61,7 @@ _KEY_PARAMETER = {
 WORKERS = "workers"  # the one consumer group of a queue
 
 # A service counts and logs by itself. FastAPI would ask the environment anew at every request
-# whether OpenTelemetry's meters and loggers are there (12 us of 80); its spans stay on.
+# whether OpenTelemetry's meters and loggers are there; its spans stay on.
 _TELEMETRY = {"metrics": False, "logs": False}
 
 
