@@ -34,14 +34,15 @@ COMPILED = (
     *(
         f"wire/{name}"
         for name in (
-            *("chunked", "forwarded", "headers", "http1", "proxy_protocol", "target", "trace"),
-            "websocket",
+            *("chunked", "fields", "forwarded", "headers", "http1", "proxy_protocol", "target"),
+            *("trace", "websocket"),
         )
     ),
     *(
         f"resilience/{name}"
         for name in (
-            *("adaptive", "balancer", "breaker", "budget", "consistent_hash", "deadline", "hedge"),
+            *("adaptive", "admission", "balancer", "breaker", "budget", "consistent_hash"),
+            *("deadline", "hedge"),
             *("limiter", "outlier", "peak_ewma", "quantile", "rate_fields", "rise_fall"),
             *("sampling", "sharing", "shed", "sliding", "window"),
         )

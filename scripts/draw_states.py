@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from seawall.deploy import release
 from seawall.resilience import breaker
 from seawall.runtime import restart
 from seawall.sagas import progress
@@ -74,6 +75,15 @@ DRAWINGS = (
         "incarnation, which begins anew.",
         states=tuple(InstanceState),
         arrows=_pairs(InstanceState, set(itertools.combinations(InstanceState, 2))),
+    ),
+    Drawing(
+        name="release",
+        title="Release to a cluster",
+        source="seawall.deploy.release.TRANSITIONS",
+        about="What `seawall release` does once everything fits and the image is built. To "
+        "restore is to apply what was applied before.",
+        states=tuple(release.Stage),
+        arrows=_table_of(release.TRANSITIONS),
     ),
     Drawing(
         name="replica",

@@ -9,8 +9,9 @@ import gc
 import itertools
 import os
 import re
+import resource
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any
 
 import psutil
 import pytest
@@ -18,14 +19,29 @@ import uvloop
 from blockbuster import BlockBuster
 
 from tests.support import servers
+from tests.support.scheduling import ByBroker, turn
+from tests.support.sharing import SHARED, shared
+
+pytest_plugins = ["tests.support.capabilities"]
 
 _SERIAL = itertools.count(1)
 SQLITE_ON_THE_LOOP = {"_here", "begin", "leave", "_lock"}
 
 
+def pytest_configure() -> None:
+    """A thousand clients in one test need more files than an ordinary user's shell allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the loop that services and gateway run on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByBroker | None:
+    """The tests of a broker are one worker's, whatever files they are in."""
+    return ByBroker(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture
@@ -60,6 +76,11 @@ def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
     guard.deactivate()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: turn(item.nodeid))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What imports and collection made stays: collecting garbage after each test need not look
     at it again, which would cost some ten milliseconds a test."""
@@ -74,25 +95,15 @@ def _nothing_left_behind() -> Iterator[None]:
     gc.collect()
     found = _children(os.getpid())
     # Looked for afterwards: a shared server may start a process in between.
-    shared = {*_SHARED, *(child.pid for pid in _SHARED for child in _children(pid))}
+    shared = {*SHARED, *(child.pid for pid in SHARED for child in _children(pid))}
     left = [child for child in found if child.pid not in shared and child.is_running()]
+    if left:  # and one that a shared server has started may have ended in between
+        now = {child.pid for child in _children(os.getpid())}
+        left = [child for child in left if child.pid in now]
     for child in left:
         child.kill()
+    psutil.wait_procs(left, timeout=5)  # buried, so that the tests that follow do not see it
     assert not left, f"processes left running: {left}"
-
-
-# Servers that live as long as the run.
-_SHARED: set[int] = set()
-
-
-class _Server(Protocol):
-    @property
-    def pids(self) -> tuple[int, ...]: ...
-
-    def stop(self) -> None: ...
-
-
-S = TypeVar("S", bound=_Server)
 
 
 def _children(pid: int) -> list[psutil.Process]:
@@ -102,31 +113,24 @@ def _children(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _shared(start: Callable[[], S]) -> Iterator[S]:
-    server = start()
-    _SHARED.update(server.pids)
-    yield server
-    server.stop()
-
-
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[servers.RespServer]:
-    yield from _shared(servers.valkey)
+    yield from shared(servers.valkey)
 
 
 @pytest.fixture(scope="session")
 def redis() -> Iterator[servers.RespServer]:
-    yield from _shared(servers.redis)
+    yield from shared(servers.redis)
 
 
 @pytest.fixture(scope="session")
 def nats() -> Iterator[servers.NatsServer]:
-    yield from _shared(servers.nats)
+    yield from shared(servers.nats)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[servers.RabbitServer]:
-    yield from _shared(servers.rabbitmq)
+    yield from shared(servers.rabbitmq)
 
 
 @pytest.fixture
@@ -135,17 +139,17 @@ def rabbitmq_to_kill(rabbitmq: servers.RabbitServer) -> Iterator[servers.RabbitS
     to it is mended afterwards."""
     yield rabbitmq
     rabbitmq.mend()
-    _SHARED.update(rabbitmq.pids)
+    SHARED.update(rabbitmq.pids)
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[servers.Child]:
-    yield from _shared(servers.kafka)
+def kafka() -> Iterator[servers.KafkaServer]:
+    yield from shared(servers.kafka)
 
 
 @pytest.fixture(scope="session")
-def aws() -> Iterator[servers.Child]:
-    yield from _shared(servers.aws)
+def aws() -> Iterator[servers.AwsServer]:
+    yield from shared(servers.aws)
 
 
 @pytest.fixture(scope="session")

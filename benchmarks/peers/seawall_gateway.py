@@ -25,36 +25,43 @@ from seawall.topology import Address, Instance, InstanceState
 LIMIT = Limit(rate=1_000_000, burst=1_000_000, by=LimitBy.ADDRESS)
 
 
-async def main(chosen: argparse.Namespace) -> None:
-    instances = [
+def instances(port: int) -> list[Instance]:
+    return [
         Instance(
             service="things",
             version="1.0.0",
             instance_id=f"things-{number}",
             incarnation="1",
-            address=Address("127.0.0.1", chosen.upstream),
+            address=Address("127.0.0.1", port),
             state=InstanceState.READY,
         )
         for number in range(8)
     ]
+
+
+def configuration(routes: int, log: str | None, auth: str = "") -> GatewayConfig:
+    paths = (*(f"/api/v1/r{number}" for number in range(routes - 1)), "/")
+    return GatewayConfig(
+        routes=tuple(Route(service="things", path=p, limits=(LIMIT,), auth=auth) for p in paths),
+        # Ten thousand idle clients, and those of the load.
+        edge=Edge(max_connections=12_000),
+        access_log=log,
+        drain=0.1,
+        lame_duck=0.0,
+    )
+
+
+async def main(chosen: argparse.Namespace) -> None:
     providers: dict[str, Provider] = {}
     auth = ""
     if chosen.key:
         auth = "users"
         keys = LocalKeys([SigningKey.load_or_create(chosen.key).verify_key()])
         providers[auth] = Provider(TokenVerifier(keys))
-    paths = (*(f"/api/v1/r{number}" for number in range(chosen.routes - 1)), "/")
-    config = GatewayConfig(
-        routes=tuple(Route(service="things", path=p, limits=(LIMIT,), auth=auth) for p in paths),
-        # Ten thousand idle clients, and those of the load.
-        edge=Edge(max_connections=12_000),
-        access_log=chosen.log,
-        drain=0.1,
-        lame_duck=0.0,
-    )
+    config = configuration(chosen.routes, chosen.log, auth)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    gateway = Gateway(config, Static(*instances), providers=providers)
+    gateway = Gateway(config, Static(*instances(chosen.upstream)), providers=providers)
     async with gateway.serving(Address("127.0.0.1", chosen.port)):
         gc.collect()
         gc.freeze()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seawall.errors import SeawallError as SeawallError
     from seawall.errors import Unavailable as Unavailable
     from seawall.messaging.base import Delivery as Delivery
+    from seawall.messaging.ordering import Ordered as Ordered
     from seawall.messaging.outcomes import Reject as Reject
     from seawall.messaging.outcomes import Retry as Retry
     from seawall.messaging.policy import RetryPolicy as RetryPolicy
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from seawall.service.problem import CallFailed as CallFailed
     from seawall.service.problem import CallRefused as CallRefused
     from seawall.service.response import Response as Response
+    from seawall.service.routes import Idempotency as Idempotency
+    from seawall.service.schedules import Tick as Tick
     from seawall.service.service import Service as Service
 
 _HOME = {
@@ -48,6 +51,7 @@ _HOME = {
     ),
     "Delivery": "seawall.messaging.base",
     **dict.fromkeys(("Reject", "Retry"), "seawall.messaging.outcomes"),
+    "Ordered": "seawall.messaging.ordering",
     "RetryPolicy": "seawall.messaging.policy",
     **dict.fromkeys(("Flow", "SagaMoved"), "seawall.sagas.engine"),
     **dict.fromkeys(("Saga", "Step"), "seawall.sagas.saga"),
@@ -57,6 +61,8 @@ _HOME = {
     "Event": "seawall.service.events",
     **dict.fromkeys(("CallFailed", "CallRefused"), "seawall.service.problem"),
     "Response": "seawall.service.response",
+    "Tick": "seawall.service.schedules",
+    "Idempotency": "seawall.service.routes",
     "Service": "seawall.service.service",
 }
 

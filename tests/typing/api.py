@@ -1,5 +1,6 @@
 """The public API as its users type it: never run, only type-checked."""
 
+from datetime import UTC, datetime
 from typing import Annotated, assert_type
 
 from pydantic import BaseModel
@@ -11,11 +12,13 @@ from seawall import (
     Delivery,
     Event,
     Identity,
+    Ordered,
     Reject,
     Response,
     Retry,
     RetryPolicy,
     Service,
+    Tick,
     Transaction,
     requires,
 )
@@ -59,6 +62,22 @@ async def placed(event: Placed, tx: Transaction, message: Delivery) -> Retry | N
 async def mail(job: Stock) -> int:
     assert_type(await orders.send("mail", job, reply_to="mailed"), str)
     return job.left
+
+
+@orders.on(Placed, group="counting", batch=100, linger=0.1, rate=50.0)
+async def counted(events: list[Placed]) -> list[Exception | None]:
+    return [None for _ in events]
+
+
+@orders.on(Placed, group="in-order", ordered=Ordered(then="skip"))
+async def in_order(event: Placed) -> None:
+    await orders.publish(event, at=datetime.now(UTC))
+    assert_type(await orders.request("stock", event, reply=Stock, timeout=1.0), Stock)
+
+
+@orders.schedule("*/5 * * * *", zone="Europe/Berlin", missed="once")
+async def often(tick: Tick) -> None:
+    assert_type(tick.at, datetime)
 
 
 @orders.check("printer", needed=True)

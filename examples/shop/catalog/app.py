@@ -2,7 +2,8 @@
 
 A product's page asks `recommendations` what goes with it. When that service is slow or gone, the
 page shows bestsellers and says so: somebody else's failure does not become ours. Prices are told
-as events, so that nobody has to ask for them while taking an order.
+as events, so that nobody has to ask for them while taking an order; and told again, since whoever
+starts later must hear them too, and some brokers keep nothing for those.
 """
 
 from contextlib import suppress
@@ -14,9 +15,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from seawall import Service
+from seawall.clock import SYSTEM
 from shop.contracts import ProductPriced, Sku, Suggestions
 
 service = Service("catalog", version="1.0.0", needs=["recommendations"])
+service.publishes("product.priced", ProductPriced)
 recommendations = service.client("recommendations", version="^1", timeout=0.3)
 
 
@@ -45,6 +48,9 @@ SEED = {
     "paper-filters": ("Paper filters, 100 pieces", 495),
     "gold-spoon": ("Golden spoon, one of three", 49900),
 }
+# Until the prices are told again: doubled from the first to the last.
+FIRST_PAUSE, LAST_PAUSE = 2.0, 600.0  # seconds
+
 BESTSELLERS = ["espresso-beans", "grinder", "mug"]
 
 
@@ -59,8 +65,18 @@ async def seed() -> None:
     await tell_prices()
 
 
+@service.background
+async def keep_telling() -> None:
+    """Tell the prices again: soon at first, when others start beside us, then ever more seldom."""
+    pause = FIRST_PAUSE
+    while True:
+        await SYSTEM.sleep(pause)
+        await tell_prices()
+        pause = min(LAST_PAUSE, pause * 2)
+
+
 async def tell_prices() -> None:
-    """Tell everybody what things cost; at each start, so that whoever is new hears it too."""
+    """Tell everybody what things cost."""
     async with database.transaction() as tx:
         for row in await tx.scalars(sa.select(Product)):
             priced = ProductPriced(sku=row.sku, cents=row.cents, revision=row.revision)

@@ -10,7 +10,6 @@ up. The figures also go to build/demo.json.
 
 import argparse
 import json
-import subprocess
 import sys
 import threading
 from dataclasses import asdict
@@ -19,15 +18,17 @@ from typing import Any
 
 from seawall.clock import SYSTEM
 from seawall.load.report import Report, Sample, summarize
-from shop.demo.books import CANCELLED, COMPLETED, Accepted, Books, Ledgers, audit
-from shop.demo.customers import Plan
-from shop.demo.shop import DemoFailed, Shop, register, running_shop, skus
+from shop.demo.books import Accepted, Books, audit
+from shop.demo.customers import Plan, visit
+from shop.demo.doors import DemoFailed, register, settle, skus
+from shop.demo.scaling import Scaling, scaling
+from shop.demo.shop import Shop, running_shop
 
 ROOT = Path(__file__).parents[3]
 BUILD = ROOT / "build"
 FACTOR = 10  # of the spike
 CUSTOMERS = 12
-SETTLE_WITHIN = 60.0  # seconds until every order has ended
+SETTLE_WITHIN = 180.0  # seconds until every order has ended; some brokers are slow
 
 # At which share of the load's time whom to kill; the spike is from 0.4 to 0.6.
 FAULTS: tuple[tuple[float, str], ...] = (
@@ -39,6 +40,7 @@ FAULTS: tuple[tuple[float, str], ...] = (
     (0.70, "recommendations"),
     (0.80, "payments"),
 )
+SCALED = "orders"  # by itself
 STOPPED = "recommendations"  # is not killed but stopped, and stays away
 
 
@@ -53,11 +55,13 @@ def main() -> int:
     try:
         with running_shop(BUILD / "demo") as shop:
             say(f"ready: {len(shop.ps())} processes, {shop.memory() / 1e6:.0f} MB together")
+            opened = SYSTEM.wall()
             result = _trade(shop, options, say)
             say("waiting until every order has ended")
-            ledgers, settled = _settle(shop)
+            ledgers, settled = settle(shop, SETTLE_WITHIN)
             say(f"at rest after {settled:.1f} s" if settled is not None else "never came to rest")
             replicas, restarts, memory = len(shop.ps()), shop.restarts(), shop.memory()
+            scaled = scaling(shop.explained(SCALED), opened, SYSTEM.wall())
     except DemoFailed as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
@@ -76,9 +80,15 @@ def main() -> int:
         "restarts": restarts,
         "memory_mb": round(memory / 1e6),
         "seconds": round(SYSTEM.now() - began, 1),
+        "scaling": {**asdict(scaled), "saved": round(scaled.saved, 4)},
     }
     (BUILD / "demo.json").write_text(json.dumps(figures, indent=2) + "\n")
     _print(figures, books, report, result["samples"])
+    _print_scaling(scaled)
+    verdict = "the books are clean" if books.clean else "the books are NOT clean"
+    if not books.accepted:
+        verdict = "NO order was accepted"
+    print(f"\n  {verdict}; figures in build/demo.json")
     # Clean books of a shop that sold nothing prove nothing.
     return 0 if books.clean and books.accepted else 1
 
@@ -108,21 +118,13 @@ def _trade(shop: Shop, options: argparse.Namespace, say: Any) -> dict[str, Any]:
         f"{CUSTOMERS} customers; {plan.rate:g} requests/s for {plan.seconds:g} s, "
         f"{plan.rate * FACTOR:g}/s in the middle"
     )
-    customers = subprocess.Popen(
-        [sys.executable, "-m", "shop.demo.customers"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
     began = SYSTEM.now()
     faults = threading.Thread(target=_faults, args=(shop, plan.seconds, began, say), daemon=True)
     faults.start()
-    output, _ = customers.communicate(json.dumps(asdict(plan)).encode())
+    seen = visit(plan)
     faults.join()
-    if customers.returncode:
-        raise DemoFailed("the customers' process failed; see above")
     say("the customers have gone")
-    return dict(json.loads(output))
+    return seen
 
 
 def _faults(shop: Shop, seconds: float, began: float, say: Any) -> None:
@@ -134,20 +136,6 @@ def _faults(shop: Shop, seconds: float, began: float, say: Any) -> None:
             say(f"{victim} stopped, for good")
         else:
             say(f"kill -9 {shop.kill(victim)}")
-
-
-def _settle(shop: Shop) -> tuple[Ledgers, float | None]:
-    """The ledgers once all orders have ended and their mails are out, and how long that took."""
-    pause = threading.Event()
-    began = SYSTEM.now()
-    while True:
-        ledgers = shop.ledgers()
-        ended = {o.order_id for o in ledgers.orders if o.status in (COMPLETED, CANCELLED)}
-        if len(ended) == len(ledgers.orders) and ended <= set(ledgers.mails):
-            return ledgers, SYSTEM.now() - began
-        if SYSTEM.now() - began > SETTLE_WITHIN:
-            return ledgers, None
-        pause.wait(0.5)
 
 
 def _print(
@@ -182,10 +170,17 @@ def _print(
         print(f"    first attempt failed  {count:>4} x {what}")
     for problem in books.problems[:10]:
         print(f"    does not add up: {problem}")
-    verdict = "the books are clean" if books.clean else "the books are NOT clean"
-    if not books.accepted:
-        verdict = "NO order was accepted"
-    print(f"\n  {verdict}; figures in build/demo.json")
+
+
+def _print_scaling(scaled: Scaling) -> None:
+    saved = f"{scaled.hours:.3f} instance-hours, {scaled.fixed_hours:.3f} of a fixed fleet"
+    print(
+        f"\n  {scaled.service}, scaled by itself: {saved} at its maximum ({scaled.saved:.0%} saved)"
+    )
+    for change in scaled.changes:
+        print(f"    {change.after:5.1f} s  {change.was} -> {change.now}  {change.reason}")
+    if not scaled.changes:
+        print(f"    it never changed; at its busiest: {scaled.busiest}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ order under the same Idempotency-Key, as a careful client does; both are counted
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,6 +23,7 @@ from seawall.load.schedule import arrivals, spike
 from seawall.topology import Address
 from seawall.transport.http1 import Answer, request_head
 from seawall.transport.pool import Pool, PoolConfig
+from shop.demo.doors import DemoFailed
 
 GOOD_CARD = "4242424242424242"
 DECLINED_CARD = "4000000000000002"
@@ -128,6 +131,20 @@ class Customers:
     def _promised(self, answer: Answer, headers: Mapping[str, str]) -> None:
         order_id = json.loads(answer.body)["order_id"]
         self.result.accepted.append((order_id, headers["idempotency-key"]))
+
+
+def visit(plan: Plan) -> dict[str, Any]:
+    """Let the customers of `plan` in, in a process of their own; return what they saw."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shop.demo.customers"],
+        input=json.dumps(asdict(plan)).encode(),
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    if done.returncode:
+        raise DemoFailed("the customers' process failed; see above")
+    return dict(json.loads(done.stdout))
 
 
 def main() -> None:

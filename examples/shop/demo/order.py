@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 from threading import Event
 
 from shop.demo.customers import GOOD_CARD
-from shop.demo.shop import PASSWORD, DemoFailed, call
+from shop.demo.doors import PASSWORD, DemoFailed, call
 
 ENDED = ("completed", "cancelled")
 WITHIN = 30.0  # seconds

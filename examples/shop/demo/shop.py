@@ -1,4 +1,4 @@
-"""The shop as the demo sees it: started by `seawall up`, asked through the same doors as anyone."""
+"""The shop as the demo sees it: started by `seawall up`, its processes in reach."""
 
 import json
 import os
@@ -7,29 +7,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import psutil
 
 from seawall.clock import SYSTEM
-from shop.demo.books import Charge, Ledgers, Order, Reservation, Stock
+from seawall.identity.mutual import MutualTls
+from shop.demo.books import Ledgers
+from shop.demo.doors import DemoFailed, Door, Doors
 
 HERE = Path(__file__).parents[1]
 SEAWALL = Path(sys.executable).with_name("seawall")
 
 READY_WITHIN = 60.0  # seconds; some 3 are usual
-PAGE = 1000  # ledger lines asked for at once
-PASSWORD = "correct horse battery staple"
-
-
-class DemoFailed(Exception):
-    """The demo cannot go on; the message says why."""
 
 
 class Shop:
@@ -45,6 +38,10 @@ class Shop:
     def scale(self, service: str, replicas: int) -> None:
         self._seawall("scale", f"{service}={replicas}")
 
+    def explained(self, service: str) -> dict[str, Any]:
+        """What scaled it, as `seawall scale explain` tells."""
+        return dict(json.loads(self._seawall("scale", "explain", service, "-n", "200", "--json")))
+
     def kill(self, service: str) -> str:
         """kill -9 one replica; return its name."""
         row = next(r for r in self._rows(service) if r["state"] == "ready")
@@ -52,14 +49,22 @@ class Shop:
         return str(row["instance"])
 
     def address(self, service: str) -> tuple[str, int]:
-        row = next((r for r in self._rows(service) if r["state"] == "ready"), None)
-        if row is None:
-            raise DemoFailed(f"no replica of {service} is ready")
-        host, _, port = row["address"].rpartition(":")
-        return host, int(port)
+        return _address(self._ready(service))
+
+    def door(self, service: str) -> Door:
+        """A replica of it, asked as the supervisor where that takes a certificate."""
+        row = self._ready(service)
+        folder = self.folder / ".seawall" / "identity" / "certificates" / "supervisor"
+        return Door(_address(row), MutualTls(folder).client if row["tls"] else None)
 
     def _rows(self, service: str) -> list[dict[str, Any]]:
         return [row for row in self.ps() if row["service"] == service]
+
+    def _ready(self, service: str) -> dict[str, Any]:
+        row = next((r for r in self._rows(service) if r["state"] == "ready"), None)
+        if row is None:
+            raise DemoFailed(f"no replica of {service} is ready")
+        return row
 
     def _seawall(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -75,6 +80,12 @@ class Shop:
     def restarts(self) -> int:
         return sum(row["restarts"] for row in self.ps())
 
+    def knows_prices(self) -> bool:
+        return Doors(self.door).knows_prices()
+
+    def ledgers(self) -> Ledgers:
+        return Doors(self.door).ledgers()
+
     def memory(self) -> int:
         """Bytes of the whole shop; what processes share is counted once."""
         parent = psutil.Process(self._supervisor.pid)
@@ -86,49 +97,13 @@ class Shop:
                 continue
         return total
 
-    def ledgers(self) -> Ledgers:
-        orders = self._pages("orders", "/internal/ledger")
-        charges = self._pages("payments", "/internal/ledger")
-        reservations = self._pages("inventory", "/internal/reservations")
-        return Ledgers(
-            orders=[Order(o["order_id"], o["status"], o["cents"]) for o in orders],
-            charges=[Charge(c["order_id"], c["cents"], c["taken"], c["returned"]) for c in charges],
-            reservations=[
-                Reservation(
-                    r["order_id"], r["state"], {n["sku"]: n["quantity"] for n in r["lines"]}
-                )
-                for r in reservations
-            ],
-            stock=[
-                Stock(s["sku"], s["initial"], s["available"])
-                for s in get(self.address("inventory"), "/stock")
-            ],
-            mails=self._mails(),
-        )
-
-    def _pages(self, service: str, path: str) -> list[dict[str, Any]]:
-        address, found, after = self.address(service), [], ""
-        while page := get(address, f"{path}?after={after}&limit={PAGE}"):
-            found += page
-            after = page[-1]["order_id"]
-        return found
-
-    def _mails(self) -> list[str]:
-        """The order that each mail is about: its Message-ID is <STATUS.ORDER@shop>."""
-        address, found, after = self.address("mailbox"), [], 0
-        while page := get(address, f"/mails?after={after}&limit={PAGE}"):
-            found += [mail["message_id"].strip("<>").split("@")[0].split(".")[-1] for mail in page]
-            after = page[-1]["number"]
-        return found
-
 
 @contextmanager
-def running_shop(folder: Path) -> Iterator[Shop]:
+def running_shop(folder: Path, **environment: str) -> Iterator[Shop]:
     """Start a shop with empty books in `folder`; stop it at the end of the block."""
     shutil.rmtree(folder, ignore_errors=True)
     project = folder / "shop"
     shutil.copytree(HERE, project, ignore=shutil.ignore_patterns(".seawall", "__pycache__"))
-    environment = {**os.environ, "SEAWALL_GATEWAY__PORT": "0"}
     log = folder / "up.log"
     with log.open("wb") as out:
         # The customers share this machine, and are to be on time: the shop yields to them.
@@ -136,7 +111,7 @@ def running_shop(folder: Path) -> Iterator[Shop]:
             ["nice", "-n", "5", SEAWALL, "--project", project, "up"],
             stdout=out,
             stderr=out,
-            env=environment,
+            env={**os.environ, "SEAWALL_GATEWAY__PORT": "0", **environment},
         )
     try:
         shop = Shop(project, supervisor)
@@ -158,52 +133,16 @@ def _wait_ready(shop: Shop, supervisor: subprocess.Popen[bytes], log: Path) -> N
         if supervisor.poll() is not None:
             raise DemoFailed(f"seawall up ended:\n{log.read_text(errors='replace')[-3000:]}")
         try:
-            if all(row["state"] == "ready" for row in shop.ps()):
+            if all(row["state"] == "ready" for row in shop.ps()) and shop.knows_prices():
                 return
-        except DemoFailed:
-            pass  # its admin API does not listen yet
+        except (DemoFailed, OSError):
+            pass  # its admin API, or a service, does not listen yet
         pause.wait(0.1)
     raise DemoFailed(
         f"not ready after {READY_WITHIN} s:\n{log.read_text(errors='replace')[-3000:]}"
     )
 
 
-def get(address: tuple[str, int], path: str) -> Any:
-    return call(address, "GET", path)
-
-
-def call(
-    address: tuple[str, int],
-    method: str,
-    path: str,
-    body: object = None,
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> Any:
-    connection = HTTPConnection(*address, timeout=30)
-    try:
-        content = None if body is None else json.dumps(body)
-        kind = {} if body is None else {"content-type": "application/json"}
-        connection.request(method, path, content, {**kind, **headers})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status >= 300:
-            raise DemoFailed(f"{method} {path}: {answer.status} {text[:500]!r}")
-        return json.loads(text)
-    finally:
-        connection.close()
-
-
-def register(gateway: tuple[str, int], count: int) -> list[str]:
-    """Register and log in `count` customers; return their tokens."""
-
-    def one(number: int) -> str:
-        person = {"email": f"customer-{number}@example.com", "password": PASSWORD}
-        call(gateway, "POST", "/users", person)
-        return str(call(gateway, "POST", "/login", person)["access_token"])
-
-    with ThreadPoolExecutor(4) as pool:  # hashing passwords takes the time of two cores
-        return list(pool.map(one, range(count)))
-
-
-def skus(gateway: tuple[str, int], without: Sequence[str]) -> list[str]:
-    return [p["sku"] for p in get(gateway, "/products") if p["sku"] not in without]
+def _address(row: Mapping[str, Any]) -> tuple[str, int]:
+    host, _, port = row["address"].rpartition(":")
+    return host, int(port)

@@ -4,33 +4,31 @@
 //                            ends when the order has ended. `Last-Event-ID` resumes.
 //     GET /readyz, /livez
 //
-// Its state is in Valkey, so any replica can answer anybody. The gateway says who asks. It hears of
-// orders through Valkey or Redis only: where the shop's messages take another broker it answers 501.
+// Its state is in Valkey, so any replica can answer anybody, and so are the news of orders: in the
+// one that is the registry. Where the shop's messages take another broker, `notifications` copies
+// them there. The gateway says who asks.
 'use strict';
 
 const http = require('node:http');
+const { createServer } = require('./certificate');
 const { Connection } = require('./resp');
 const { follow, history, join, key } = require('./events');
 
-const url = process.env.SEAWALL_MESSAGES__URL || 'redis://127.0.0.1:6379/0';
+const url = process.env.SEAWALL_REGISTRY__URL || 'redis://127.0.0.1:6379/0';
 const name = process.env.SEAWALL_INSTANCE_ID || `live-${process.pid}`;
 const DRAIN = Number(process.env.SEAWALL_DRAIN_SECONDS || 10) * 1000; // ms
 
-const FINAL = new Set(['completed', 'cancelled']);
+const FINAL = new Set(['completed', 'cancelled', 'failed']);
 const FIRST_EVENT = 5000; // ms an order may take to be heard of; then it is unknown
 const BEAT = 15_000; // ms between comments that keep idle connections open
 const MOST = 5000; // open streams of this replica; above it 503, and another replica may answer
 
-const broker = url.split(':')[0];
-const deaf = !['redis', 'valkey', 'unix'].includes(broker);
-
 let draining = false;
 const watchers = new Map(); // order's key → the streams that follow it
 
-const connect = (options) => (deaf ? { ready: true, close() {} } : new Connection(url, options));
-const events = connect({ onReady: join });
-const state = connect();
-const news = connect({
+const events = new Connection(url, { onReady: join });
+const state = new Connection(url);
+const news = new Connection(url, {
   onReady: (connection) => connection.call('PSUBSCRIBE', key('*')),
   onMessage: (pattern, channel, text) => {
     for (const stream of watchers.get(channel) ?? []) stream.tell(JSON.parse(text));
@@ -117,7 +115,7 @@ function answer(response, status, body) {
 
 let open = 0;
 
-const server = http.createServer((request, response) => {
+const server = createServer((request, response) => {
   response.setHeader('x-served-by', `live/${name}`);
   const path = request.url.split('?')[0];
   const ready = events.ready && state.ready && news.ready && !draining;
@@ -125,7 +123,6 @@ const server = http.createServer((request, response) => {
   if (path === '/readyz') return answer(response, ready ? 200 : 503, { status: ready ? 'ok' : 'not ready' });
   const found = /^\/live\/orders\/([a-z0-9-]{1,60})$/.exec(path);
   if (!found) return problem(response, 404, 'no such page');
-  if (deaf) return problem(response, 501, `live hears of orders through Valkey or Redis, not through ${broker}`);
   if (request.method !== 'GET') return problem(response, 405, 'only GET', { allow: 'GET' });
   if (!request.headers['x-identity-subject']) return problem(response, 401, 'who are you?', { 'www-authenticate': 'Bearer' });
   if (!ready || open >= MOST) return problem(response, 503, 'try again', { 'retry-after': '1' });
@@ -136,7 +133,7 @@ const server = http.createServer((request, response) => {
 });
 
 server.listen(Number(process.env.PORT || 8090), process.env.HOST || '127.0.0.1');
-const following = deaf ? Promise.resolve() : follow(events, name, () => draining);
+const following = follow(events, name, () => draining);
 
 async function stop() {
   if (draining) return;

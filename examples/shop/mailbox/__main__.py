@@ -1,6 +1,7 @@
-"""`python -m shop.mailbox`: HTTP on $PORT, SMTP on $SMTP_PORT (0 = any free one).
+"""`python -m shop.mailbox`: HTTP on $PORT, SMTP on $SMTP_PORT (0 = any free one), both on $HOST.
 
-No Seawall in here: any command that listens on a port is a service.
+No Seawall in here: any command that listens on a port is a service. HTTP is by TLS where the
+environment has SEAWALL_TLS.
 
     GET /smtp            where SMTP is: {"host": ..., "port": ...}
     GET /mails           ?after=NUMBER&limit=N&recipient=ADDRESS, oldest first
@@ -21,9 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiosmtpd.controller import Controller
 
+from shop.mailbox.certificate import Certificate
 from shop.mailbox.store import Mails
 
 LOOPBACK = "127.0.0.1"
+
+GREETING = 5.0  # seconds a TLS handshake may take
 
 # The greatest mail taken. The shop's own have one kilobyte.
 LARGEST = 1_000_000  # bytes
@@ -61,10 +65,29 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True  # an idle connection does not hold the process
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], mails: Mails, smtp_port: int) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        mails: Mails,
+        smtp_port: int,
+        certificate: Certificate | None = None,
+    ) -> None:
         super().__init__(address, Pages)
         self.mails = mails
         self.smtp_port = smtp_port
+        self._certificate = certificate
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self._certificate is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(GREETING)
+        try:
+            secured = self._certificate.accept(request)
+        except OSError:  # not TLS, no certificate, or one of somebody else
+            return
+        with secured:
+            super().finish_request(secured, client_address)
 
 
 class Pages(BaseHTTPRequestHandler):
@@ -77,7 +100,9 @@ class Pages(BaseHTTPRequestHandler):
         if url.path in ("/readyz", "/livez"):
             self._answer(200, b'{"status": "ok"}')
         elif url.path == "/smtp":
-            self._json({"host": LOOPBACK, "port": self.server.smtp_port})
+            # Where we were asked is where we are reached, in a container too.
+            host = self.connection.getsockname()[0]
+            self._json({"host": host, "port": self.server.smtp_port})
         elif url.path == "/mails":
             self._list(parse_qs(url.query))
         elif url.path.startswith("/mails/"):
@@ -124,15 +149,18 @@ class Pages(BaseHTTPRequestHandler):
 
 def main() -> None:
     mails = Mails(Path(os.environ.get("SHOP_MAILS", ".seawall/data/mails")))
+    host = os.environ.get("HOST", LOOPBACK)
     smtp = Smtp(
         Inbound(mails),
-        hostname=LOOPBACK,
+        hostname=host,
         port=int(os.environ.get("SMTP_PORT", "0")),
         data_size_limit=LARGEST,
     )
     smtp.start()
-    host = os.environ.get("HOST", LOOPBACK)
-    http = Server((host, int(os.environ.get("PORT", "8025"))), mails, smtp.bound_port)
+    folder = os.environ.get("SEAWALL_TLS")
+    certificate = Certificate(Path(folder)) if folder else None
+    address = host, int(os.environ.get("PORT", "8025"))
+    http = Server(address, mails, smtp.bound_port, certificate)
 
     def stop(*_: object) -> None:
         # In a thread, since shutdown waits for the loop that this handler interrupts.

@@ -1,4 +1,4 @@
-"""Notifications: a mail when an order has ended.
+"""Notifications: a mail when an order has ended, and news of it for `live` (`feed.py`).
 
 At least once. A mail is sent first and noted second, so a crash in between sends it again: SMTP
 has no way to take part in a transaction. Both copies have the same Message-ID, which is made of
@@ -16,7 +16,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from seawall import Retry, Service, Transaction
 from seawall.clock import SYSTEM
 from seawall.messaging.consumer import ConsumerConfig
+from seawall.service.settings import Settings
 from shop.contracts import OrderEnded, UserRegistered
+from shop.notifications import feed
 from shop.notifications.smtp import Post
 
 
@@ -42,6 +44,7 @@ service = Service("notifications", version="1.0.0", needs=["mailbox"])
 database = service.database(min_size=1, max_size=5, metadata=Base.metadata)
 under_way: set[str] = set()  # mails being sent; as many as are handled at once, 16 at most
 post = Post(service.client("mailbox", timeout=2.0))
+feed.attach(service, Settings.from_environment())
 
 # A mail takes less than a second; after a crash it is sent again this soon.
 SENDING = ConsumerConfig(concurrency=8, lease=10.0)

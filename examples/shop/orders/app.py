@@ -17,9 +17,12 @@ from seawall.clock import SYSTEM
 from seawall.sagas.progress import Phase, StepState
 from shop.contracts import Line, OrderEnded, OrderMoved, ProductPriced
 from shop.orders.flow import ORDER, OrderData
-from shop.orders.models import Base, Order, keep_price, keep_status, prices
+from shop.orders.models import Base, Order, all_prices, keep_price, keep_status, prices
 
 service = Service("orders", version="1.0.0")
+service.publishes("order.moved", OrderMoved)
+service.publishes("order.completed", OrderEnded)
+service.publishes("order.cancelled", OrderEnded)
 database = service.database(min_size=2, max_size=10, metadata=Base.metadata)
 flow = Flow.attach(service, database, ORDER)
 
@@ -36,7 +39,7 @@ class Event(BaseModel):
 
 class OrderView(BaseModel):
     order_id: str
-    status: str  # placed, reserved, charged, completed; cancelling, cancelled
+    status: str  # placed, reserved, charged, completed; cancelling, cancelled; failed
     reason: str | None = None
     cents: int
     card_end: str
@@ -58,6 +61,8 @@ async def place(
     """Take an order. The same Idempotency-Key again is the same order, not a second one."""
     known = await prices(tx, {line.sku for line in order.lines})
     if unknown := sorted({line.sku for line in order.lines} - known.keys()):
+        if not await all_prices(tx):
+            raise HTTPException(503, "no price was heard of yet", {"retry-after": "1"})
         raise HTTPException(422, f"there is no product {', '.join(unknown)}")
     row = Order(
         id=uuid.uuid4().hex,
@@ -101,9 +106,16 @@ async def moved(tx: Transaction, move: SagaMoved, data: OrderData) -> None:
         await service.publish(f"order.{status}", ended, key=move.saga_id, tx=tx)
 
 
+_ENDS = {
+    Phase.COMPLETED: "completed",
+    Phase.COMPENSATED: "cancelled",
+    Phase.FAILED: "failed",  # a person gave it up, and sees to the money
+}
+
+
 def _status(move: SagaMoved) -> str:
     if move.phase.is_final:
-        return "completed" if move.phase is Phase.COMPLETED else "cancelled"
+        return _ENDS[move.phase]
     if move.reason is not None:
         return "cancelling"
     done = [name for name, state in move.steps.items() if state is StepState.DONE]
@@ -138,6 +150,12 @@ async def one(order_id: str, caller: Caller) -> OrderDetail:
         timeline = await flow.timeline(session, order_id)
     events = [Event(at=entry.at, what=entry.what) for entry in timeline]
     return OrderDetail(**_view(row).model_dump(), timeline=events)
+
+
+@service.get("/internal/prices", summary="What was heard of prices; not for the gateway")
+async def heard() -> dict[str, int]:
+    async with database.read() as session:
+        return await all_prices(session)
 
 
 @service.get("/internal/ledger", summary="All orders, by id; not for the gateway")

@@ -71,3 +71,8 @@ async def prices(session: AsyncSession, skus: set[str]) -> dict[str, int]:
     """What these cost, in cents; unknown ones are missing."""
     rows = await session.execute(_PRICES, {"skus": list(skus)})
     return {row.sku: row.cents for row in rows}
+
+
+async def all_prices(session: AsyncSession) -> dict[str, int]:
+    """Every price that was heard of, in cents."""
+    return {row.sku: row.cents for row in await session.execute(sa.select(Price.sku, Price.cents))}

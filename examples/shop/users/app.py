@@ -39,6 +39,7 @@ class User(Base):
 
 
 service = Service("users", version="1.0.0")
+service.publishes("user.registered", UserRegistered)
 database = service.database(min_size=1, max_size=10, metadata=Base.metadata)
 passwords = Passwords()
 _signing: list[SigningKey] = []

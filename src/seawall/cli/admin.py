@@ -58,6 +58,12 @@ class Admin:
             while line := _next_line(answer):
                 yield json.loads(line)
 
+    def work(self, path: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """How far something is that was asked for, until it is done."""
+        with self._asked("POST", path, (), values) as answer:
+            while line := _next_line(answer):
+                yield json.loads(line)
+
     @contextmanager
     def _asked(
         self, method: str, path: str, query: Query, values: Mapping[str, Any] | None = None

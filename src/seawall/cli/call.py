@@ -3,13 +3,20 @@
 import argparse
 import http.client
 import json
+import ssl
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from seawall.cli.admin import Admin
 from seawall.cli.failure import FAILED, TIMED_OUT, USAGE, Failure
 from seawall.cli.project import project_layout
 from seawall.cli.screen import print_json
+from seawall.errors import Refused
+from seawall.identity.mutual import MutualTls
+from seawall.identity.workload import peer_id
+from seawall.transport.tls import explained
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -26,24 +33,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     method, path, given = _target(options)
     body = None if given is None else _body(given)
-    headers = dict(_header(text) for text in options.header)
+    headers = dict(header(text) for text in options.header)
     if body is not None:
         headers.setdefault("content-type", "application/json")
     where = Admin(project_layout(options)).get("/v1/address", [("name", options.service)])
-    connection = http.client.HTTPConnection(where["host"], where["port"], timeout=options.timeout)
+    connection = _connection(where, options.timeout)
     try:
+        connection.connect()
+        _check(where, connection)
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
     except TimeoutError:
         what = f"{where['instance']} did not answer within {options.timeout:g} s"
         raise Failure(what, status=TIMED_OUT) from None
-    except (OSError, http.client.HTTPException) as exc:
+    except ssl.SSLError as exc:
+        raise Failure(f"{where['instance']} did not answer: {explained(exc)}") from None
+    except (OSError, http.client.HTTPException, Refused) as exc:
         raise Failure(f"{where['instance']} did not answer: {exc}") from None
     finally:
         connection.close()
     _show(options, where["instance"], answer, content)
     return 0 if answer.status < 400 else FAILED
+
+
+def _connection(where: Mapping[str, Any], timeout: float) -> http.client.HTTPConnection:
+    """By TLS, as the supervisor, whose certificate its owner can read, where that is needed."""
+    host, port = where["host"], where["port"]
+    if where["tls"] is None:
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+    context = MutualTls(where["tls"]).client
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def _check(where: Mapping[str, Any], connection: http.client.HTTPConnection) -> None:
+    """Raises `Refused` if another service answers than was asked."""
+    link = connection.sock
+    if isinstance(link, ssl.SSLSocket):
+        found = peer_id(link.getpeercert())
+        if found.service != where["service"]:
+            raise Refused(f"{found} answers in its place")
 
 
 def _target(options: argparse.Namespace) -> tuple[str, str, str | None]:
@@ -69,7 +98,8 @@ def _body(given: str) -> bytes:
         raise Failure(f"{given[1:]}: {exc.strerror}", status=USAGE) from None
 
 
-def _header(text: str) -> tuple[str, str]:
+def header(text: str) -> tuple[str, str]:
+    """The name and the value of `NAME: VALUE`. Raises `Failure`."""
     name, colon, value = text.partition(":")
     if not colon:
         raise Failure(f"{text!r} is no header", fix="-H 'Accept: text/plain'", status=USAGE)

@@ -21,11 +21,29 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ps": ("ps", "show what runs: state, address, restarts, memory"),
     "logs": ("logs", "show what services say"),
     "call": ("call", "send a request to a service"),
+    "queues": ("queues", "how far consumers are behind; peek, pause, resume"),
+    "dlq": ("dlq", "dead letters: list, show, edit, redrive, purge"),
     "scale": ("scale", "change how many replicas a service has"),
+    "scale explain": ("scale_explain", "why a service has as many replicas as it has"),
+    "scale simulate": ("simulate", "what strategies of scaling would have cost"),
     "restart": ("restart", "replace processes, one after another"),
+    "reload": ("reload", "new processes beside the old ones, then instead: nobody is missing"),
+    "canary": (
+        "canary",
+        "new code for a part of the requests, watched; it stays or goes",
+    ),
+    "sagas": ("sagas", "look at sagas, and help one that does not get on"),
     "config": ("config", "show or check the configuration"),
     "gateway": ("gateway", "run one gateway without a supervisor; configure the edge"),
+    "contracts": ("contracts", "what services publish and consume; what a change would break"),
+    "deploy": ("deploy", "Kubernetes objects, an image and units from the same declaration"),
+    "release": ("release", "build, check, apply to the cluster, watch; go back by itself"),
+    "metrics-adapter": (
+        "metrics_adapter",
+        "tell the autoscalers of a cluster what services declare",
+    ),
     "serve": ("serve", "run one service, without a supervisor"),
+    "register": ("register", "run any command as a service, without a supervisor"),
     "version": ("version", "show the version"),
 }
 
@@ -35,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     try:
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where it can still be heard that nobody reads
     except (SeawallError, Failure) as exc:
         return report(exc, as_json=as_json)
     except KeyboardInterrupt:
@@ -54,6 +75,8 @@ def _run(arguments: list[str]) -> int:
     if first.command is None:
         top.print_help()
         return USAGE if arguments else 0
+    if first.rest and f"{first.command} {first.rest[0]}" in COMMANDS:
+        first.command = f"{first.command} {first.rest.pop(0)}"
     if first.command not in COMMANDS:
         close = get_close_matches(first.command, COMMANDS, n=1)
         hint = f"seawall {close[0]}" if close else "seawall --help lists the commands"

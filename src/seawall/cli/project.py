@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seawall.runtime.layout import Layout
 
 if TYPE_CHECKING:
+    from seawall.service.service import Service
     from seawall.spec.project import Spec
 
 
@@ -35,3 +37,21 @@ def project_spec(options: argparse.Namespace, flags: dict[str, Any] | None = Non
     profile = getattr(options, "profile", None)
     path = project_path(options)
     return load_spec(path, profile=profile, environ=os.environ, flags=flags)
+
+
+def project_services(spec: "Spec") -> dict[str, "Service"]:
+    """The project's own services, imported and not started; of other programs nothing is known."""
+    from seawall.service.serve import load
+    from seawall.service.service import Service
+
+    found = {}
+    for name, service in spec.services.items():
+        if service.module is None:
+            continue
+        folder = str((spec.root / service.cwd).resolve())
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        application = load(service.module)
+        if isinstance(application, Service):
+            found[name] = application
+    return found

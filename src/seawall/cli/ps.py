@@ -40,6 +40,7 @@ _STATE_COLOURS = {
     "stopping": YELLOW,
     "unready": YELLOW,
     "waiting": RED,
+    "failed": RED,
     "stopped": GREY,
 }
 
@@ -72,7 +73,18 @@ def render(answer: Mapping[str, Any], paint: Paint) -> str:
     head = f"{answer['project']}  {answer['stage']}  {answer['url'] or ''}".rstrip()
     rows = [_row(instance, paint) for instance in instances]
     notes = [note for instance in instances for note in _notes(instance, paint)]
+    notes += [note for service in answer.get("services", ()) for note in _shedding(service, paint)]
     return "\n".join([head, "", table(_HEADINGS, rows, paint), "", _sum(answer), *notes])
+
+
+def _shedding(service: Mapping[str, Any], paint: Paint) -> list[str]:
+    """That it has more to do than it can, and whether more of it would help."""
+    name, notes = service["service"], []
+    if service.get("shed"):
+        notes.append(paint(f"{name} refuses {service['shed']:.3g} requests a second", RED))
+    if service.get("capacity_limited"):
+        notes.append(paint(f"{name} is capacity-limited: {service['capacity_limited']}", YELLOW))
+    return ["", *notes] if notes else []
 
 
 def _row(instance: Mapping[str, Any], paint: Paint) -> list[str]:
@@ -102,6 +114,8 @@ def _notes(instance: Mapping[str, Any], paint: Paint) -> list[str]:
     if instance["last_exit"]:
         again = instance["next_start_s"]
         soon = "" if again is None else f"; starts again in {again:.1f} s"
+        if instance["state"] == "failed":
+            soon = f"; {instance['reason']}; when it is mended: seawall restart {name}"
         lines.append(f"{name}: {instance['last_exit']}{soon}")
         lines += [paint(f"  | {line}", GREY) for line in instance["last_words"][-5:]]
     elif instance["reason"]:
@@ -113,4 +127,13 @@ def _sum(answer: Mapping[str, Any]) -> str:
     instances = answer["instances"]
     ready = sum(instance["state"] == "ready" for instance in instances)
     memory = sum(instance["memory_bytes"] or 0 for instance in instances)
-    return f"{ready} of {len(instances)} ready, {megabytes(memory)}"
+    return f"{ready} of {len(instances)} ready, {megabytes(memory)}{_mtls(answer)}"
+
+
+def _mtls(answer: Mapping[str, Any]) -> str:
+    """Whether they talk by it, and whom it leaves out."""
+    if not answer.get("mtls"):
+        return ""
+    services = [row for row in answer["instances"] if row["kind"] in ("service", "command")]
+    plain = sorted({row["service"] for row in services if not row["tls"]})
+    return f", mTLS except {', '.join(plain)}" if plain else ", mTLS"

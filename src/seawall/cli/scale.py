@@ -1,4 +1,4 @@
-"""`seawall scale SVC=N`: how many replicas."""
+"""`seawall scale SVC=N`: how many replicas; `SVC=auto`: as many as it takes."""
 
 import argparse
 
@@ -10,7 +10,7 @@ from seawall.cli.screen import print_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "targets", nargs="+", metavar="SVC=N", help="orders=3, orders=+2, orders=-1"
+        "targets", nargs="+", metavar="SVC=N", help="orders=3, orders=+2, orders=-1, orders=auto"
     )
 
 
@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
         if as_json:
             print_json(answer)
         else:
-            print(f"{service}: {answer['was']} -> {answer['replicas']}")
+            by_itself = ", and from now on by itself" if answer["mode"] == "auto" else ""
+            print(f"{service}: {answer['was']} -> {answer['replicas']}{by_itself}")
     return 0 if not failures else PARTIAL if len(failures) < len(pairs) else failures[0]
 
 

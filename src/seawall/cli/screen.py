@@ -47,6 +47,11 @@ class Paint:
         return self(f"{instance:<{width}}", _NAME_COLOURS[chosen])
 
 
+def plain_text(text: str) -> str:
+    """Foreign text that cannot move our cursor."""
+    return _CONTROL.sub("?", text)
+
+
 def log_text(instance: str, text: str, paint: Paint, width: int) -> str:
     """One line of a log, as a person reads it."""
     return f"{paint.name(instance, width)} {paint('|', GREY)} {_readable(text, paint)}"

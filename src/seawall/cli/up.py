@@ -26,6 +26,9 @@ _LAST_LINES = 15  # of a supervisor that ended before it was ready
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--watch", action="store_true", help="reload a service when its files change"
+    )
     parser.add_argument("--port", type=int, help="of the gateway; 0 takes any free one")
     parser.add_argument("-d", "--detach", action="store_true", help="go on without this terminal")
     parser.add_argument("--wait", action="store_true", help="detach when everything is ready")
@@ -47,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     flags = {} if options.port is None else {"gateway.port": options.port}
     spec = project_spec(options, flags)
     screen = _Screen(options, _names(spec))
-    return asyncio.run(_supervise(Supervisor(spec, environ=os.environ, show=screen)))
+    supervisor = Supervisor(spec, environ=os.environ, show=screen, watch=options.watch)
+    return asyncio.run(_supervise(supervisor))
 
 
 def _names(spec: Spec) -> list[str]:
@@ -61,6 +65,8 @@ async def _supervise(supervisor: Supervisor) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.stop, number.name, number)
     await supervisor.run()
+    if supervisor.given_up:
+        raise Failure(supervisor.given_up, fix="seawall logs, mend it, and seawall up")
     if supervisor.stopped_by is None:
         return 0
     return INTERRUPTED if supervisor.stopped_by is signal.SIGINT else TERMINATED
@@ -106,6 +112,8 @@ def _detach(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "seawall.cli", "up", "--project", str(project_path(options))]
     if profile := getattr(options, "profile", None):
         command += ["--profile", profile]
+    if options.watch:
+        command += ["--watch"]
     if options.port is not None:
         command += ["--port", str(options.port)]
     with layout.supervisor_log.open("wb") as log:
@@ -139,7 +147,10 @@ def _await(
         if status is not None and (not options.wait or status["stage"] == "running"):
             return status
         tick.wait(0.05)
-    waiting = "; ".join(entry["reason"] for entry in (status or {}).get("unready", []))
+    if status is None:
+        waiting = "the supervisor does not answer yet"
+    else:
+        waiting = "; ".join(entry["reason"] for entry in status.get("unready", []))
     raise Failure(
         f"not ready within {options.timeout:g} s",
         why=waiting or None,

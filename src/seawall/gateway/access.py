@@ -26,21 +26,21 @@ class Stamp:
     def __init__(self) -> None:
         self._offset: float = 0.0
         self._millisecond: int = -1
-        self._second: str = ""
-        self._last: str = ""
+        self._second: bytes = b""
+        self._last: bytes = b""
 
     def settle(self, now: float, wall: float) -> None:
         """Take over the clocks' difference; often enough that a stepped clock is seen."""
         self._offset = wall - now
 
-    def text(self, now: float) -> str:
+    def text(self, now: float) -> bytes:
         millisecond = int((now + self._offset) * 1000)
         if millisecond != self._millisecond:
             if millisecond // 1000 != self._millisecond // 1000 or not self._second:
                 moment = datetime.fromtimestamp(millisecond // 1000, UTC)
-                self._second = moment.strftime("%Y-%m-%dT%H:%M:%S")
+                self._second = moment.strftime("%Y-%m-%dT%H:%M:%S").encode()
             self._millisecond = millisecond
-            self._last = f"{self._second}.{millisecond % 1000:03d}Z"
+            self._last = b"%b.%03dZ" % (self._second, millisecond % 1000)
         return self._last
 
 
@@ -52,12 +52,12 @@ class AccessLog:
     def __init__(self, write: Callable[[bytes], int] | None) -> None:
         self._write: Callable[[bytes], int] | None = write
         self.is_on: bool = write is not None
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._backlog: bytes = b""
         self.stamp: Stamp = Stamp()
         self.dropped: int = 0  # lines
 
-    def add(self, line: str) -> None:
+    def add(self, line: bytes) -> None:
         """Take a line, with its line feed."""
         lines = self._lines
         lines.append(line)
@@ -73,7 +73,7 @@ class AccessLog:
         if len(self._backlog) > MAX_BACKLOG:
             self.dropped += len(lines)
             lines.clear()
-        data = self._backlog + "".join(lines).encode("utf-8", "replace")
+        data = self._backlog + b"".join(lines)
         lines.clear()
         self._backlog = data[write(data) :]
 

@@ -1,35 +1,19 @@
 """Whether a request may go on to a service that has enough to do, and who waits first.
 
-A `Gate` stands before each route that has a bulkhead of its own or whose service limits itself.
-An `Admission` is one service's: a limit on requests at once that finds itself from how long
-answers take (`seawall.resilience.adaptive`), shared by importance (`seawall.resilience.shed`).
-Neither queues: what waits here would be late, and the client can wait as well.
+A `Gate` stands before each route that has a bulkhead or an importance of its own, or whose
+service is limited here (`seawall.resilience.admission`). It does not queue: what waits here would
+be late, and the client can wait as well. The service hears how important a request is.
 """
 
-from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING, Final
 
-from seawall.errors import Misconfigured
 from seawall.gateway.answers import Answer, Flag, unavailable
-from seawall.resilience.adaptive import (
-    Aimd,
-    AimdConfig,
-    ConcurrencyLimit,
-    Fixed,
-    Gradient2,
-    Gradient2Config,
-    Vegas,
-    VegasConfig,
-)
-from seawall.resilience.sampling import WindowConfig, Windowed
-from seawall.resilience.shed import Importance, Partitions, PartitionSnapshot, Shedding
+from seawall.resilience.admission import Admission
+from seawall.resilience.shed import Importance
 from seawall.wire import headers
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
-
-KINDS: Final = ("gradient2", "vegas", "aimd", "fixed")
 
 # What a client that is shed is told: a window of samples later there may be room.
 RETRY_AFTER: Final = 1.0  # seconds
@@ -37,98 +21,13 @@ RETRY_AFTER: Final = 1.0  # seconds
 # The statuses by which a service itself says that it has too much to do.
 OVERLOAD: Final = frozenset((429, 503))
 
+NORMAL: Final = Importance.NORMAL.value
+
+# How a service says so that is well: it refused this one, and neither its breaker nor that of its
+# instance is to hear of it.
+SHED: Final = b"x-load-shed"
+
 IMPORTANCES: Final = {one.value.encode(): one.value for one in Importance}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Adaptive:
-    """A limit on a service's requests at once. Raises `Misconfigured`.
-
-    `gradient2` compares answer times with their own average, `vegas` with the fastest seen, `aimd`
-    only looks at timeouts and refusals, `fixed` stays at `initial`. It is of one gateway process.
-    """
-
-    kind: str = "gradient2"
-    initial: int = 20
-    minimum: int = 20  # below it nothing is learned; not for vegas, which goes down to 1
-    maximum: int = 200
-    window: float = 1.0  # seconds of answers that make one sample
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise Misconfigured(
-                f"no adaptive limit is called {self.kind!r}", fix=" or ".join(KINDS)
-            )
-        if self.minimum < 1:
-            raise Misconfigured(f"minimum is 1 or more, not {self.minimum}")
-        self.limit(Random(0))
-        self.sampling()
-
-    def limit(self, rng: Random) -> ConcurrencyLimit:
-        """The algorithm, as it begins."""
-        initial, minimum, maximum = self.initial, self.minimum, self.maximum
-        if self.kind == "fixed":
-            return Fixed(initial)
-        if self.kind == "vegas":
-            return Vegas(rng, VegasConfig(initial=initial, maximum=maximum))
-        if self.kind == "aimd":
-            return Aimd(AimdConfig(initial=initial, minimum=minimum, maximum=maximum))
-        return Gradient2(Gradient2Config(initial=initial, minimum=minimum, maximum=maximum))
-
-    def sampling(self) -> WindowConfig:
-        return WindowConfig(shortest=self.window, longest=self.window)
-
-
-class Admission:
-    """One service's limit, and how many of which importance are under way."""
-
-    __slots__ = ("_limit", "_places", "_rng", "_shed", "_shedding")
-
-    def __init__(self, config: Adaptive, rng: Random) -> None:
-        self._rng: Random = rng
-        self._limit: Windowed = Windowed(config.limit(rng), config.sampling())
-        self._places: Partitions = Partitions(self._limit.limit)
-        self._shedding: Shedding = Shedding()
-        self._shed: dict[str, int] = {one.value: 0 for one in Importance}
-
-    @property
-    def limit(self) -> int:
-        return self._places.limit
-
-    def admit(self, importance: str) -> bool:
-        """Take a place; give it back with `release`.
-
-        Each importance can have its share whatever the others do. What is left goes to the most
-        important: as it fills up, the less important are refused before it is full.
-        """
-        places = self._places
-        taken = places.taken / places.limit
-        sheds = not places.has_share(importance) and self._shedding.sheds(
-            importance, taken, self._rng
-        )
-        if not sheds and places.try_acquire(importance):
-            return True
-        self._shed[importance] += 1
-        return False
-
-    def release(self, importance: str) -> None:
-        self._places.release(importance)
-
-    def observe(self, seconds: float, dropped: bool, now: float) -> None:
-        """A request was answered after `seconds`, or `dropped`: not in time, or for overload."""
-        limit = self._limit.sample(seconds, self._places.taken, dropped, now)
-        if limit is not None:
-            self._places.resize(max(1, limit))
-
-    def shed(self) -> dict[str, int]:
-        """How many were refused, by importance."""
-        return dict(self._shed)
-
-    def snapshot(self) -> tuple[PartitionSnapshot, ...]:
-        return self._places.snapshot()
-
-    def __repr__(self) -> str:
-        return f"<Admission {self._places!r}>"
 
 
 class Gate:
@@ -183,6 +82,8 @@ def enter(exchange: "Exchange", gate: Gate) -> Answer | None:
     if refusal is None:
         exchange.gate = gate
         exchange.importance = importance
+        if importance != NORMAL:  # which is what a service takes a request for that says nothing
+            exchange.head.lines.append(b"x-importance: " + importance.encode())
     return refusal
 
 

@@ -36,6 +36,10 @@ class Flag(StrEnum):
     FAULT_INJECTED = "FI"  # ended on purpose
 
 
+# Every request has a flag, and looking a member up on its class costs as much as a call.
+NO_FLAG: Final = Flag.NONE
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """An answer to give instead of asking a service."""

@@ -51,11 +51,12 @@ class Attempt:
     def begin(self, now: float) -> None:
         """Send the request on a connection that is open, or open one."""
         exchange, endpoint = self.exchange, self.endpoint
-        plan = exchange.planned()
+        plan = exchange.plan
+        assert plan is not None
         if plan.tries_are_timed:
             self.due = now + plan.per_try_timeout
             exchange.rearm()
-        exchange.instance = endpoint.log_name
+        exchange.instance = endpoint.log_text
         # After a failure only a new connection says anything: those kept may all be dead.
         upstream = endpoint.take() if endpoint not in exchange.tried else None
         if upstream is None:
@@ -72,14 +73,17 @@ class Attempt:
             data += exchange.held_body()
         upstream.send(self, head.method, data)
         if exchange.body_done:
-            self.sent(now)
+            plan = exchange.plan
+            if exchange.mirror is not None or plan is None or plan.tries_are_timed:
+                self.sent(now)
         elif head.expects_continue:
             head.expects_continue = False
             exchange.down.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def sent(self, now: float) -> None:
         """The whole request is on its way."""
-        plan, mirror = self.exchange.planned(), self.exchange.mirror
+        plan, mirror = self.exchange.plan, self.exchange.mirror
+        assert plan is not None
         if mirror is not None:
             self.exchange.mirror = None
             mirror.copy(self.exchange, now)
@@ -135,6 +139,11 @@ class Attempt:
         """The connection broke before the answer was whole; `served`: it was not a new one."""
         self.upstream = None
         self.exchange.upstream_lost(self, served)
+
+    def turned_away(self, reason: str) -> None:
+        """The instance does not take our certificate; nobody has read the request."""
+        self.upstream = None
+        self.exchange.not_connected(self, reason)
 
     def misbehaved(self, reason: str) -> None:
         """What the instance sent is not HTTP; its connection is closed already."""

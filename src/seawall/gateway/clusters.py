@@ -5,19 +5,19 @@ lives as long as its incarnation is in the view, and keeps its connections, brea
 through every change around it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from seawall.errors import NoInstance
 from seawall.facts import Observer
-from seawall.gateway.admission import Admission
 from seawall.gateway.config import GatewayConfig, Upstreams
 from seawall.gateway.keys import Key, Stickiness, key_of
-from seawall.gateway.picker import Picker, load
+from seawall.gateway.picker import Picker, less_busy, load
 from seawall.gateway.upstream import ALWAYS, Dialer, Endpoint
 from seawall.gateway.verdicts import GOOD, NEITHER
+from seawall.resilience.admission import Admission
 from seawall.resilience.balancer import LeastRequest
 from seawall.resilience.breaker import Breaker, Permit
 from seawall.resilience.budget import RetryBudget
@@ -55,7 +55,7 @@ class Cluster:
     """The instances of one service in the versions that a route allows."""
 
     __slots__ = (
-        "_balancer", "_observer", "_usable", "admission", "attempts", "breaker",
+        "_balancer", "_observer", "_random", "_usable", "admission", "attempts", "breaker",
         "budget", "config", "constraint", "ejected", "ejections", "endpoints", "in_flight", "key",
         "max_requests", "outliers", "picker", "service", "sticky", "watches", "why_empty",
     )  # fmt: skip
@@ -96,6 +96,7 @@ class Cluster:
         self.watches: bool = self.sticky is not None or self.picker.ewma is not None
         self._usable: Sequence[Endpoint] = ()
         self._balancer: LeastRequest = LeastRequest(rng)
+        self._random: Callable[[], float] = rng.random
         self.outliers: Outliers = Outliers(config.outliers)
         self._observer: Observer = observer
 
@@ -168,7 +169,12 @@ class Cluster:
         if not usable:
             return None
         if self.picker.plain:
-            endpoint = usable[0] if len(usable) == 1 else self._balancer.pick(usable, load, avoid)
+            if len(usable) == 1:
+                endpoint = usable[0]
+            elif avoid:
+                endpoint = self._balancer.pick(usable, load, avoid)
+            else:
+                endpoint = less_busy(usable, self._random())
         else:
             endpoint = self.picker.pick(avoid, key)
         if avoid and endpoint in avoid:

@@ -6,7 +6,6 @@ from ipaddress import ip_network
 
 from seawall.errors import Misconfigured
 from seawall.gateway.actions import NO_EDITS, Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.admission import Adaptive
 from seawall.gateway.balance import HealthCheck, Sticky, checked_hash_on
 from seawall.gateway.compression import Compression
 from seawall.gateway.cors import Cors
@@ -16,6 +15,7 @@ from seawall.gateway.limits import Limit, distinct
 from seawall.gateway.paths import check_path, check_target, group_names, parameters
 from seawall.gateway.retrying import Retry
 from seawall.gateway.traffic import Faults, Mirror, Split
+from seawall.resilience.admission import Adaptive
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.breaker import BreakerConfig
 from seawall.resilience.hedge import HedgeConfig

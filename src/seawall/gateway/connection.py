@@ -401,7 +401,7 @@ class Downstream(Timed):
         proxy.metrics.unrouted.observe(b"", answer.status, 0.0)
         if proxy.log.is_on:
             proxy.log.add(refused_line(proxy, self.peer, answer, request_id, proxy.now()))
-        self.transport.write(render(answer, service="", request_id=request_id))
+        self.transport.write(render(answer, service="", request_id=request_id.decode("ascii")))
         self._buffer = b""
         self._linger(proxy.now())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from seawall.gateway import admission, again, answers, fallback, forwarding, spans
 from seawall.gateway.admission import Gate
-from seawall.gateway.answers import Answer, Flag, render
+from seawall.gateway.answers import NO_FLAG, Answer, Flag
 from seawall.gateway.attempt import Attempt
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.dispatch import dispatch
@@ -40,6 +40,10 @@ REPLAY: Final = 64 * 1024
 
 # Of an exchange without hedges, which is almost every one. It is never written to.
 NONE: Final[list[Attempt]] = []
+# Of one at whose first try nobody has failed yet. It is never written to either.
+NOBODY: Final[list[Endpoint]] = []
+
+SAMPLED: Final = b"-01\r\n"
 
 # Of a client that left before it got an answer; nginx' number.
 CLIENT_CLOSED: Final = 499
@@ -52,9 +56,9 @@ class Exchange:
         "_gap", "_keep", "_timer", "arm", "attempt", "body_done", "bytes_in", "bytes_out", "client",
         "cluster", "coder", "deadline", "down", "due", "fell_back", "flag", "gate", "head", "held",
         "held_size", "identity", "importance", "instance", "mirror", "over", "path", "permit",
-        "plan", "plan_name", "proxy", "request_id", "rivals", "scopes", "span_id", "started",
-        "status", "stream", "subject", "told", "trace_id", "trace_tail", "tried", "tries", "tunnel",
-        "upgrades", "waited",
+        "plan", "plan_name", "proxy", "request_id", "rivals", "scopes", "shed", "span_id",
+        "started", "status", "stream", "subject", "told", "trace_id", "trace_tail", "tried",
+        "tries", "tunnel", "upgrades", "waited",
     )  # fmt: skip
 
     def __init__(self, proxy: Proxy, down: "Downstream", head: RequestHead, now: float) -> None:
@@ -75,10 +79,10 @@ class Exchange:
         self.told: bytes = b""  # header lines for the client, each with its line end
         self.coder: Coder | None = None  # what the answer's body goes through
         ids = proxy.ids.take(48)
-        self.trace_id: str = ids[:32]
-        self.span_id: str = ids[32:]
-        self.trace_tail: str = "-01\r\n"
-        self.request_id: str = self.trace_id
+        self.trace_id: bytes = ids[:32]
+        self.span_id: bytes = ids[32:]
+        self.trace_tail: bytes = SAMPLED  # behind the ids: flags and state
+        self.request_id: bytes = self.trace_id
         self.attempt: Attempt | None = None  # the one under way
         self.rivals: list[Attempt] = NONE  # others beside it: hedges
         self._timer: asyncio.TimerHandle | None = None  # for a hedge, or the wait before a retry
@@ -87,9 +91,9 @@ class Exchange:
         self.importance: str = ""  # in the gate; none if no place is held there
         self.arm: PlannedArm | None = None  # of a split
         self.mirror: Mirroring | None = None  # what copies the request once it is whole
-        self.tried: list[Endpoint] = []
+        self.tried: list[Endpoint] = NOBODY
         self.tries: int = 0
-        self.instance: str = ""
+        self.instance: bytes = b""  # the id of who was asked last, for the log
         self.body_done: bool = True
         self.held: list[bytes] | None = None
         self.held_size: int = 0
@@ -97,13 +101,14 @@ class Exchange:
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self.status: int = 0  # of the answer; 0 = none was begun
-        self.flag: Flag = Flag.NONE
+        self.flag: Flag = NO_FLAG
         self.waited: float = 0.0  # seconds until the answer's head came
         self._gap: float = 0.0  # seconds without a byte that an answer may have; 0 = any
         self.stream: bool = False
         self.tunnel: Tunnel | None = None
         self.upgrades: LimitUpgrades | None = None  # where a place for a tunnel is held
         self.fell_back: bool = False
+        self.shed: bool = False  # the service has enough to do, and is well
         self.over: bool = False
 
     # before the service
@@ -127,8 +132,8 @@ class Exchange:
             return
         self._gap = plan.idle_timeout
         self.deadline = min(self.deadline, now + plan.total_timeout)
-        for check in plan.filters:
-            answer = check(self, now)
+        if plan.chain is not None:
+            answer = plan.chain.check(self, now)
             if answer is not None:
                 self.refuse(answer)
                 return
@@ -273,7 +278,9 @@ class Exchange:
 
     def answered(self, attempt: Attempt, head: ResponseHead, piece: bytes, ended: bool) -> None:
         """The answer's head is here, and `piece` of its body."""
-        now, plan = self.proxy.now(), self.planned()
+        now, plan = self.proxy.now(), self.plan
+        assert plan is not None
+        self.shed = head.status == 503 and head.value(admission.SHED) != b""
         if plan.weighs_answers and again.sets_aside(self, attempt, head, ended, now):
             return
         if plan.finishers and not finished(self, plan.finishers, head):
@@ -312,11 +319,8 @@ class Exchange:
 
     def discard(self, attempt: Attempt, status: int, ended: bool, now: float) -> None:
         """An answer that nobody gets, `ended` or not."""
-        verdict = BAD if status >= 500 else NEITHER
-        if ended:
-            self._finish(attempt, verdict, now)
-        else:
-            self.leave(attempt, verdict, now)
+        verdict = BAD if status >= 500 and not self.shed else NEITHER
+        (self._finish if ended else self.leave)(attempt, verdict, now)
 
     def _finish(self, attempt: Attempt, verdict: int, now: float) -> None:
         """The attempt has its whole answer: its connection can carry another exchange."""
@@ -348,7 +352,7 @@ class Exchange:
         """The whole answer was passed on."""
         attempt = self.attempt
         assert attempt is not None
-        verdict = GOOD if self.status < 500 else BAD
+        verdict = GOOD if self.status < 500 else NEITHER if self.shed else BAD
         self._finish(attempt, verdict, now)
         self.end(now, verdict)
         self.down.finished(self._keep, now)
@@ -443,16 +447,7 @@ class Exchange:
         self.status = answer.status
         self.flag = answer.flag
         keep = not answer.close and self.may_keep()
-        self.down.write(
-            render(
-                answer,
-                service=self.cluster_name(),
-                request_id=self.request_id,
-                told=self.told,
-                head_only=self.head.method == b"HEAD",
-                close=not keep,
-            )
-        )
+        self.down.write(forwarding.refusal_bytes(self, answer, keep))
         self.end(now, verdict)
         self.down.finished(keep, now)
 
@@ -463,8 +458,13 @@ class Exchange:
 
     def leave(self, attempt: Attempt, verdict: int, now: float) -> None:
         """The attempt is over, and says how its instance did."""
-        self.tried.append(attempt.endpoint)
-        attempt.drop(verdict, now if verdict != GOOD else self.started + self.waited)
+        if verdict != GOOD:
+            self.tried = [*self.tried, attempt.endpoint]
+        at = now if verdict != GOOD else self.started + self.waited
+        if attempt.upstream is None:
+            attempt.leave(verdict, at)
+        else:
+            attempt.drop(verdict, at)
         if not self.rivals:
             self.attempt = None
         elif self.attempt is attempt:
@@ -500,7 +500,7 @@ class Exchange:
                 self.gate.leave(self.importance)
             if self._timer is not None:
                 self.cancel_timer()
-        if self.flag is not Flag.NONE:
+        if self.flag is not NO_FLAG:
             metrics.flagged(self.flag)
         if proxy.log.is_on:
             proxy.log.add(forwarding.log_line(self, proxy, now))

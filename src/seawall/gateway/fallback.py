@@ -92,13 +92,13 @@ class Prepared:
         lines += [f"{name.lower()}: {value}" for name, value in fallback.headers.items()]
         self._head: bytes = "\r\n".join(lines).encode()
 
-    def answer(self, told: bytes, request_id: str, *, head_only: bool, close: bool) -> bytes:
+    def answer(self, told: bytes, request_id: bytes, *, head_only: bool, close: bool) -> bytes:
         """The whole answer; `told` are the lines, the mark among them, that the exchange adds."""
         more = b"\r\nconnection: close" if close else b""
         head = b"%b%b\r\nx-request-id: %b\r\n%b\r\n" % (
             self._head,
             more,
-            request_id.encode(),
+            request_id,
             told,
         )
         return head if head_only else head + self._body

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Final
 
 from seawall.gateway import answers
-from seawall.gateway.answers import Answer, Flag
+from seawall.gateway.answers import NO_FLAG, Answer, Flag
 from seawall.identity.claims import Claims
 from seawall.resilience.deadline import ALLOWANCE, MAX_REMAINING, Deadline
 from seawall.wire import forwarded as forwarded_field
@@ -20,6 +20,8 @@ from seawall.wire.trace import TraceContext
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
     from seawall.gateway.proxy import Proxy, Trust
+
+_NOT_SAMPLED: Final = b"-00\r\n"
 
 # How often a request may pass gateways like this one; more is a loop.
 MAX_HOPS: Final = 5
@@ -35,7 +37,7 @@ def cross_boundary(exchange: "Exchange", proxy: "Proxy") -> Answer | None:
     if proxy.config.forwarded:
         _read_forwarded(exchange, proxy.trust)
     if proxy.rng.random() >= proxy.config.trace_sample:
-        exchange.trace_tail = "-00\r\n"
+        exchange.trace_tail = _NOT_SAMPLED
     if said.get(headers.VIA, b"").count(PSEUDONYM) >= MAX_HOPS:
         return Answer(status=508, flag=Flag.CLIENT_PROTOCOL, detail="the request goes in a circle")
     if headers.DEADLINE in said:
@@ -74,12 +76,12 @@ def _believe(exchange: "Exchange", proxy: "Proxy", said: dict[int, bytes]) -> No
         said.get(headers.TRACESTATE, b"").decode("latin-1"),
     )
     if context is not None:
-        exchange.trace_id = exchange.request_id = context.trace_id
+        exchange.trace_id = exchange.request_id = context.trace_id.encode("ascii")
         state = f"tracestate: {context.state}\r\n" if context.state else ""
-        exchange.trace_tail = f"{'-01' if context.sampled else '-00'}\r\n{state}"
+        exchange.trace_tail = f"{'-01' if context.sampled else '-00'}\r\n{state}".encode("latin-1")
     request_id = said.get(headers.REQUEST_ID, b"")
     if _REQUEST_ID.fullmatch(request_id):
-        exchange.request_id = request_id.decode("ascii")
+        exchange.request_id = request_id
 
 
 def _read_forwarded(exchange: "Exchange", trust: "Trust") -> None:
@@ -112,24 +114,28 @@ def request_bytes(exchange: "Exchange", until: float, now: float) -> bytes:
     remaining = until - now - ALLOWANCE
     if not 0 < remaining < MAX_REMAINING:
         remaining = 0.0 if remaining <= 0 else MAX_REMAINING
-    ours = (
-        f"x-request-id: {exchange.request_id}\r\n"
-        f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}{exchange.trace_tail}"
-        f"x-deadline-ms: {int(remaining * 1000)}\r\n"
-    ).encode()
+    more = b""
     if exchange.identity or head.body == CHUNKED or head.upgrade or head.trailers:
-        ours += _more(exchange)
+        more = _more(exchange)
     if not head.authority:  # HTTP/1.0 knows no Host, the service's server insists on one
         head.authority = exchange.cluster_name().encode()
         head.lines.append(b"host: " + head.authority)
-    return b"%b %b%b HTTP/1.1\r\n%b\r\n%b\r\nx-forwarded-host: %b\r\n%b\r\n" % (
+    return (
+        b"%b %b%b HTTP/1.1\r\n%b%b\r\nx-forwarded-host: %b\r\nx-request-id: %b\r\n"
+        b"traceparent: 00-%b-%b%bx-deadline-ms: %d\r\n%b\r\n"
+    ) % (
         head.method,
         exchange.path,
         head.query,
-        b"\r\n".join(head.lines),
-        _forwarded(exchange) if down.trusted else _untrusted(exchange),
+        head.whole if head.cut is None else head.block(),
+        _origin(exchange) if head.boundary or down.trusted else down.forwarded,
         head.authority,
-        ours,
+        exchange.request_id,
+        exchange.trace_id,
+        exchange.span_id,
+        exchange.trace_tail,
+        int(remaining * 1000.0),
+        more,
     )
 
 
@@ -159,11 +165,13 @@ def forwarded(peer: str) -> bytes:
     ).encode()
 
 
-def _untrusted(exchange: "Exchange") -> bytes:
+def _origin(exchange: "Exchange") -> bytes:
     """What a connection says, and as often as it passed a gateway like this one, that it did:
     a request that goes in a circle is found whoever sends it."""
     boundary = exchange.head.boundary
-    if not boundary or headers.VIA not in boundary:
+    if exchange.down.trusted:
+        return _forwarded(exchange)
+    if headers.VIA not in boundary:
         return exchange.down.forwarded
     hop = b", 1.1 " + PSEUDONYM
     return exchange.down.forwarded + hop * boundary[headers.VIA].count(PSEUDONYM)
@@ -197,77 +205,102 @@ def identity_lines(claims: Claims) -> bytes:
 
 def answer_bytes(exchange: "Exchange", head: ResponseHead, piece: bytes, keep: bool) -> bytes:
     """An answer's head as the client gets it, and what there is of its body."""
-    lines = [head.status_line, *head.lines]
+    framing = b""
     if head.body < 0 and exchange.head.version_1_1:
-        lines.append(b"transfer-encoding: chunked")
+        framing = b"transfer-encoding: chunked\r\n"
     if not keep:
-        lines.append(b"connection: close")
-    lines.append(b"x-request-id: %b\r\n%b" % (exchange.request_id.encode(), exchange.told))
-    lines.append(piece)
-    return b"\r\n".join(lines)
+        framing += b"connection: close\r\n"
+    return b"%b\r\n%b%bx-request-id: %b\r\n%b\r\n%b" % (
+        head.status_line,
+        head.whole if head.cut is None else head.block(),
+        framing,
+        exchange.request_id,
+        exchange.told,
+        piece,
+    )
+
+
+def refusal_bytes(exchange: "Exchange", answer: Answer, keep: bool) -> bytes:
+    """The whole of an answer that is given in place of the service."""
+    return answers.render(
+        answer,
+        service=exchange.cluster_name(),
+        request_id=exchange.request_id.decode("ascii"),
+        told=exchange.told,
+        head_only=exchange.head.method == b"HEAD",
+        close=not keep,
+    )
 
 
 def switch_bytes(exchange: "Exchange", head: ResponseHead, rest: bytes) -> bytes:
     """The answer (101) behind which another protocol is spoken, and its first bytes."""
     upgrade = b"connection: upgrade\r\nupgrade: " + head.upgrade
-    request_id = b"x-request-id: %b\r\n" % exchange.request_id.encode()
-    return b"\r\n".join([head.status_line, *head.lines, upgrade, request_id, rest])
+    request_id = b"x-request-id: %b" % exchange.request_id
+    ours = exchange.told + b"\r\n" + rest
+    return b"\r\n".join([head.status_line, *head.lines, upgrade, request_id, ours])
 
 
 def hint_bytes(head: ResponseHead) -> bytes:
     return b"\r\n".join([head.status_line, *head.lines, b"\r\n"])
 
 
-_NO_ROUTE: Final = '"route":"","service":""'
+_NO_ROUTE: Final = b'"route":"","service":""'
+_EMPTY: Final = b'""'
+_NO_FLAG: Final = NO_FLAG.value.encode()
 
 # The last three digits of a number of milliseconds: formatting a float costs ten times as much.
-_THOUSANDTHS: Final = [f".{number:03d}" for number in range(1000)]
+_THOUSANDTHS: Final = [b".%03d" % number for number in range(1000)]
 
 
-def _milliseconds(seconds: float) -> str:
-    microseconds = int(seconds * 1e6)
-    return f"{microseconds // 1000}{_THOUSANDTHS[microseconds % 1000]}"
-
-
-def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> str:
+def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> bytes:
     """One JSON object. The query is left out: it is where secrets are."""
-    head, plan, arm = exchange.head, exchange.plan, exchange.arm
-    subject = exchange.subject
+    head, plan, arm, subject = exchange.head, exchange.plan, exchange.arm, exchange.subject
+    took = int((now - exchange.started) * 1e6)
+    waited = int(exchange.waited * 1e6)
     # Path and method hold nothing that JSON would escape: the scanner let no quote,
     # backslash or control character pass. Labels and subjects may.
-    return _line(
-        proxy,
-        now,
-        f'"{head.method.decode("latin-1")}","path":"{head.path.decode("latin-1")}",'
-        f"{_NO_ROUTE if plan is None else plan.log_label if arm is None else arm.log_label},"
-        f'"instance":"{exchange.instance}","status":{exchange.status},'
-        f'"flags":"{exchange.flag._value_}",'
-        f'"duration_ms":{_milliseconds(now - exchange.started)},'
-        f'"upstream_ms":{_milliseconds(exchange.waited)},'
-        f'"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
-        f'"attempts":{exchange.tries},"client":"{exchange.client}",'
-        f'"subject":{encode_basestring_ascii(subject) if subject else _EMPTY},'
-        f'"request_id":"{exchange.request_id}","trace_id":"{exchange.trace_id}"',
-    )
-
-
-def refused_line(proxy: "Proxy", peer: str, answer: Answer, request_id: str, now: float) -> str:
-    """The line of a request whose head could not be read."""
-    return _line(
-        proxy,
-        now,
-        f'"","path":"",{_NO_ROUTE},"instance":"","status":{answer.status},'
-        f'"flags":"{answer.flag._value_}","duration_ms":0.000,"upstream_ms":0.000,'
-        f'"bytes_in":0,"bytes_out":0,"attempts":0,"client":"{peer}","subject":"",'
-        f'"request_id":"{request_id}","trace_id":"{request_id}"',
-    )
-
-
-_EMPTY: Final = '""'
-
-
-def _line(proxy: "Proxy", now: float, rest: str) -> str:
     return (
-        f'{{"timestamp":"{proxy.log.stamp.text(now)}","event.name":"access",'
-        f'"gateway":"{proxy.config.name}","method":{rest}}}\n'
+        b'{"timestamp":"%b","event.name":"access","gateway":"%b","method":"%b","path":"%b",%b,'
+        b'"instance":"%b","status":%d,"flags":"%b","duration_ms":%d%b,"upstream_ms":%d%b,'
+        b'"bytes_in":%d,"bytes_out":%d,"attempts":%d,"client":"%b","subject":%b,'
+        b'"request_id":"%b","trace_id":"%b"}\n'
+    ) % (
+        proxy.log.stamp.text(now),
+        proxy.log_name,
+        head.method,
+        head.path,
+        _NO_ROUTE if plan is None else plan.log_label if arm is None else arm.log_label,
+        exchange.instance,
+        exchange.status,
+        _NO_FLAG if exchange.flag is NO_FLAG else exchange.flag.value.encode(),
+        took // 1000,
+        _THOUSANDTHS[took % 1000],
+        waited // 1000,
+        _THOUSANDTHS[waited % 1000],
+        exchange.bytes_in,
+        exchange.bytes_out,
+        exchange.tries,
+        exchange.client.encode(),
+        encode_basestring_ascii(subject).encode() if subject else _EMPTY,
+        exchange.request_id,
+        exchange.trace_id,
+    )
+
+
+def refused_line(proxy: "Proxy", peer: str, answer: Answer, request_id: bytes, now: float) -> bytes:
+    """The line of a request whose head could not be read."""
+    return (
+        b'{"timestamp":"%b","event.name":"access","gateway":"%b","method":"","path":"",%b,'
+        b'"instance":"","status":%d,"flags":"%b","duration_ms":0.000,"upstream_ms":0.000,'
+        b'"bytes_in":0,"bytes_out":0,"attempts":0,"client":"%b","subject":"",'
+        b'"request_id":"%b","trace_id":"%b"}\n'
+    ) % (
+        proxy.log.stamp.text(now),
+        proxy.log_name,
+        _NO_ROUTE,
+        answer.status,
+        answer.flag.value.encode(),
+        peer.encode(),
+        request_id,
+        request_id,
     )

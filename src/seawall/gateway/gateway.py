@@ -34,7 +34,7 @@ from seawall.gateway.proxy import Plan, Proxy, Trust
 from seawall.gateway.quota import Counters
 from seawall.gateway.routes import Routes
 from seawall.gateway.timers import Wheel
-from seawall.gateway.upstream import Dialer
+from seawall.gateway.upstream import Dialer, Towards
 from seawall.telemetry.spans import SpanBuffer
 from seawall.topology import Address, Instance
 
@@ -94,7 +94,8 @@ class Gateway:
                 await stop.wait()
 
     `providers` are the authentications that routes name; `ledger` is where gateways divide the
-    limits that they share; `spans` gets one of each sampled request. Raises `Misconfigured`.
+    limits that they share; `spans` gets one of each sampled request; `towards` says how services
+    are called: in plain text without it. Raises `Misconfigured`.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by name
@@ -109,6 +110,7 @@ class Gateway:
         observer: Observer = ignore,
         log: Callable[[bytes], int] | None = None,
         spans: SpanBuffer | None = None,
+        towards: Towards | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -124,7 +126,7 @@ class Gateway:
         wheel = Wheel(TICK, now)
         self.proxy = Proxy(config, wheel, clock, rng, AccessLog(log), observer, spans)
         self.proxy.log.stamp.settle(now, clock.wall())
-        dialer = Dialer(self._tasks, wheel, clock)
+        dialer = Dialer(self._tasks, wheel, clock, towards)
         self.clusters = Clusters(config, dialer, rng, observer)
         self._checker = Checker(self.clusters, clock, rng)
         self.copies = Copies()

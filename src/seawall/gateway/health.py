@@ -6,13 +6,16 @@ clusters': here is only the asking.
 """
 
 import asyncio
+import ssl
 from random import Random
 
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
+from seawall.errors import Refused
 from seawall.gateway.balance import HealthCheck
 from seawall.gateway.clusters import Clusters
 from seawall.gateway.upstream import ALWAYS, Endpoint
+from seawall.transport.tls import explained
 
 # How late a check may begin.
 TICK = 0.1  # seconds
@@ -72,12 +75,15 @@ class Checker:
 
     async def _ask(self, endpoint: Endpoint, check: HealthCheck) -> str:
         """Why the instance is not well; nothing if it is."""
-        address = endpoint.instance.address
         try:
             async with self._clock.timeout(check.timeout):
-                status = await _status(address.host, check.port or address.port, endpoint, check)
+                status = await _status(endpoint, check)
         except TimeoutError:
             return f"no answer within {check.timeout:g} s"
+        except ssl.SSLError as exc:
+            return explained(exc)
+        except Refused as exc:
+            return str(exc)
         except (*_UNHEARD, UnicodeError) as exc:  # a host name may be none
             return f"{type(exc).__name__}: {exc}"
         return "" if status in check.expect else f"status {status}"
@@ -86,10 +92,17 @@ class Checker:
         return f"<Checker {len(self._asked)} under way>"
 
 
-async def _status(host: str, port: int, endpoint: Endpoint, check: HealthCheck) -> int:
-    """The status of an answer; 0 if that is not HTTP."""
-    reader, writer = await asyncio.open_connection(host, port)
+async def _status(endpoint: Endpoint, check: HealthCheck) -> int:
+    """The status of an answer; 0 if that is not HTTP. What answers on a port of its own is asked
+    in plain text: certificates are for the port that is registered."""
+    address = endpoint.instance.address
+    tls = None if check.port else endpoint.tls
+    reader, writer = await asyncio.open_connection(
+        address.host, check.port or address.port, ssl=None if tls is None else tls.context
+    )
     try:
+        if tls is not None:
+            tls.check(writer.get_extra_info("peercert"))
         writer.write(
             f"GET {check.path} HTTP/1.1\r\nhost: {endpoint.instance.service}\r\n"
             f"user-agent: seawall-gateway\r\nconnection: close\r\n\r\n".encode("ascii")

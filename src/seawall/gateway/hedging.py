@@ -70,4 +70,4 @@ def settle(exchange: "Exchange", winner: Attempt, now: float) -> None:
         if attempt is not winner:
             attempt.drop(NEITHER, now)
     exchange.attempt, exchange.rivals = winner, []
-    exchange.instance = winner.endpoint.log_name
+    exchange.instance = winner.endpoint.log_text

@@ -31,21 +31,31 @@ class Series:
 class RouteMetrics:
     """The requests of one route, or of one arm of it, by method and status."""
 
-    __slots__ = ("arm", "label", "series", "service")
+    __slots__ = ("_last", "_method", "_status", "arm", "label", "series", "service")
 
     def __init__(self, label: str, service: str, arm: str = "") -> None:
         self.label: str = label
         self.service: str = service
         self.arm: str = arm  # of a split route
         self.series: dict[tuple[bytes, int], Series] = {}
+        # The one that was counted last: on most routes it is almost always the next one too.
+        self._method: bytes = b""
+        self._status: int = -1
+        self._last: Series = Series()
 
     def observe(self, method: bytes, status: int, seconds: float) -> None:
+        if status != self._status or method != self._method:
+            self._turn_to(method, status)
+        series = self._last
+        series.total += seconds
+        series.buckets[bisect_left(BOUNDS, seconds) if seconds > FIRST_BOUND else 0] += 1
+
+    def _turn_to(self, method: bytes, status: int) -> None:
         series = self.series.get((method, status))
         if series is None:
             key = (method, status) if len(self.series) < MAX_SERIES else OTHER
             series = self.series.setdefault(key, Series())
-        series.total += seconds
-        series.buckets[bisect_left(BOUNDS, seconds) if seconds > FIRST_BOUND else 0] += 1
+        self._method, self._status, self._last = method, status, series
 
 
 class Metrics:

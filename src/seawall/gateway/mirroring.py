@@ -174,6 +174,10 @@ class Copy(Attempt):
         self.upstream = None
         self.finish(BROKEN, self._mirroring.now())
 
+    def turned_away(self, reason: str) -> None:
+        self.upstream = None
+        self.finish(BROKEN, self._mirroring.now())
+
     def misbehaved(self, reason: str) -> None:
         self.upstream = None
         self.finish(BROKEN, self._mirroring.now())

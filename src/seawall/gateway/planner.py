@@ -103,7 +103,7 @@ class Planner:
         return Plan(
             route,
             cluster,
-            (self._counted(chain, custom),) if chain else (),
+            self._counted(chain, custom) if chain else None,
             finishers(route, custom),
             self._proxy.metrics.route(route.label, cluster.service),
             config.edge.max_body,

@@ -7,6 +7,7 @@ from seawall.gateway.config import Route
 from seawall.gateway.fallback import Prepared
 from seawall.gateway.retrying import Retrying
 from seawall.resilience.hedge import Hedger
+from seawall.resilience.shed import Importance
 from seawall.topology import ANY
 
 
@@ -50,7 +51,8 @@ def policies(route: Route, cluster: Cluster, clusters: Clusters) -> Policies:
             fix="hedge, or sticky",
         )
     gate: Gate | None = None
-    if route.max_requests is not None or cluster.admission is not None:
+    tells = route.importance is not Importance.NORMAL
+    if route.max_requests is not None or cluster.admission is not None or tells:
         gate = Gate(route.label, route.max_requests, route.importance.value, cluster.admission)
     return Policies(
         Retrying(route.retry, cluster.attempts),

@@ -14,8 +14,9 @@ from seawall.gateway.admission import Gate
 from seawall.gateway.clusters import Cluster
 from seawall.gateway.coding import Room
 from seawall.gateway.config import GatewayConfig, Route
+from seawall.gateway.custom import Chain
 from seawall.gateway.fallback import Prepared
-from seawall.gateway.filters import Filter, Finisher
+from seawall.gateway.filters import Finisher
 from seawall.gateway.metrics import Metrics, RouteMetrics
 from seawall.gateway.policies import Policies
 from seawall.gateway.retrying import Retrying
@@ -39,11 +40,11 @@ class Plan:
     """A route, with everything that is found out about it before any request."""
 
     __slots__ = (
+        "chain",
         "cluster",
         "connect_timeout",
         "fallback",
         "faults",
-        "filters",
         "finishers",
         "first_byte_timeout",
         "gate",
@@ -69,7 +70,7 @@ class Plan:
         self,
         route: Route,
         cluster: Cluster,
-        filters: tuple[Filter, ...],
+        chain: Chain | None,
         finishers: tuple[Finisher, ...],
         metrics: RouteMetrics,
         max_body: int,
@@ -81,10 +82,12 @@ class Plan:
         self.faults: Injector | None = traffic.faults
         self.route: Route = route
         self.cluster: Cluster = cluster
-        self.filters: tuple[Filter, ...] = filters
+        self.chain: Chain | None = chain  # its filters, if it has any
         self.finishers: tuple[Finisher, ...] = finishers
         self.metrics: RouteMetrics = metrics
-        self.log_label: str = f'"route":{json.dumps(route.label)},"service":"{cluster.service}"'
+        self.log_label: bytes = (
+            f'"route":{json.dumps(route.label)},"service":{json.dumps(cluster.service)}'
+        ).encode()
         self.max_body: int = max_body if route.max_body is None else route.max_body
         self.stream: bool = route.stream
         self.connect_timeout: float = route.timeouts.connect
@@ -161,6 +164,7 @@ class Proxy:
         "edge",
         "ids",
         "log",
+        "log_name",
         "looks_at_all",
         "metrics",
         "now",
@@ -191,6 +195,7 @@ class Proxy:
         self.rng: Random = rng
         self.ids: Ids = Ids(rng.randbytes)
         self.log: AccessLog = log
+        self.log_name: bytes = config.name.encode("utf-8", "replace")
         self.metrics: Metrics = Metrics()
         self.observer: Observer = observer
         self.spans: SpanBuffer | None = spans  # where they go, if anybody wants them

@@ -40,7 +40,17 @@ def limiter(limit: Limit, processes: int) -> Limiter:
 class Rule:
     """A limit at its place: a route, or a plan that many routes hold to."""
 
-    __slots__ = ("_by", "limit", "limiter", "name", "policy", "refused", "told", "where")
+    __slots__ = (
+        "_by",
+        "_by_address",
+        "limit",
+        "limiter",
+        "name",
+        "policy",
+        "refused",
+        "told",
+        "where",
+    )
 
     def __init__(self, limit: Limit, where: str, name: str, limiter: Limiter) -> None:
         self.limit: Limit = limit
@@ -48,12 +58,14 @@ class Rule:
         self.name: str = name
         self.limiter: Limiter = limiter
         self.policy: str = policy_field(name, limiter)
-        self.told: str = f'{LIMIT}: "{name}";r='  # what is left, for an answer's head
+        self.told: bytes = f'{LIMIT}: "{name}";r='.encode()  # what is left, for an answer's head
         self.refused: int = 0
         self._by: LimitBy = limit.by
+        self._by_address: bool = limit.by is LimitBy.ADDRESS
 
     def acquire(self, exchange: "Exchange", now: float) -> Verdict:
-        return self.limiter.acquire(self._key(exchange), now)
+        key = exchange.client if self._by_address else self._key(exchange)
+        return self.limiter.acquire(key, now)
 
     def give_back(self, exchange: "Exchange", now: float) -> None:
         self.limiter.give_back(self._key(exchange), now)
@@ -114,7 +126,7 @@ class Quota:
         self.rules: tuple[Rule, ...] = rules
         self._others: bool = len(rules) > 1
         self._policy: str = ", ".join(rule.policy for rule in rules)
-        self._told: str = f"{POLICY}: {self._policy}\r\n"
+        self._told: bytes = f"{POLICY}: {self._policy}\r\n".encode()
 
     def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
         rule = self.rules[0]
@@ -122,8 +134,13 @@ class Quota:
         if self._others:
             rule, verdict = self._tightest(exchange, verdict, now)
         if verdict.allowed:
-            left = f"{verdict.remaining};t={whole_seconds(verdict.reset)}"
-            exchange.told += f"{self._told}{rule.told}{left}\r\n".encode()
+            exchange.told = b"%b%b%b%d;t=%d\r\n" % (
+                exchange.told,
+                self._told,
+                rule.told,
+                verdict.remaining,
+                whole_seconds(verdict.reset),
+            )
             return None
         fields = {POLICY: self._policy, LIMIT: limit_field(rule.name, verdict)}
         return rule.refusal(verdict, fields, now)

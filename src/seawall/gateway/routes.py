@@ -8,7 +8,7 @@ depth, whatever the number of routes. The path is the canonical one that is also
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from seawall.errors import Misconfigured
 from seawall.gateway.choice import Choice, Entry
@@ -17,7 +17,13 @@ from seawall.gateway.cors import wanted_method
 from seawall.gateway.paths import Pattern, beginning, regex, segments
 from seawall.wire.http1 import RequestHead
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # see `seawall.wire.fields`
+
 T = TypeVar("T")
+
+_COMPILED: Final = not __file__.endswith(".py")
+_SLASH: Final = 0x2F
 
 # Of the patterns that begin with the same literal segments, each is asked: about 1 us.
 MAX_PATTERNS: Final = 32
@@ -124,11 +130,13 @@ class _Table(Generic[T]):
             found = choice.find(head)
             if found is not None:
                 return found
-        # What lies deeper than every route is one last piece.
-        parts = path.split(b"/", self._deepest + 1)
         if self._branches:
-            return self._find_branching(head, parts[1:])
-        prefix = path if len(parts) < self._deepest + 2 else path[: -len(parts[-1]) - 1]
+            # What lies deeper than every route is one last piece.
+            return self._find_branching(head, path.split(b"/", self._deepest + 1)[1:])
+        if _COMPILED:
+            prefix = walked_beginning(path, self._deepest)
+        else:
+            prefix = beginning_of(path, self._deepest)
         while True:
             node = self._nodes.get(prefix)
             if node is not None:
@@ -171,6 +179,26 @@ class _Table(Generic[T]):
                 break
             level = below
         return levels
+
+
+def beginning_of(path: bytes, count: int) -> bytes:
+    """At most `count` segments of a path."""
+    parts = path.split(b"/", count + 1)
+    return path if len(parts) < count + 2 else path[: -len(parts[-1]) - 1]
+
+
+def walked_beginning(path: bytes, count: int) -> bytes:
+    """The same, a byte at a time. For compiled code."""
+    left: i64 = count
+    length: i64 = len(path)
+    at: i64 = 1
+    while at < length:
+        if path[at] == _SLASH:
+            left -= 1
+            if left == 0:
+                return path[:at]
+        at += 1
+    return path if count else b""
 
 
 def _place(route: Route) -> tuple[str, str]:

@@ -16,7 +16,7 @@ _FAILED = 500
 
 def record(exchange: "Exchange", proxy: Proxy, buffer: SpanBuffer, now: float) -> None:
     """Add the span of an exchange that is over."""
-    if not exchange.trace_tail.startswith("-01"):
+    if not exchange.trace_tail.startswith(b"-01"):
         return
     parent = _parent(exchange)
     ended = proxy.wall()
@@ -26,8 +26,8 @@ def record(exchange: "Exchange", proxy: Proxy, buffer: SpanBuffer, now: float) -
         ServerSpan(
             name=f"{method} {route}" if route else method,
             context=TraceContext(
-                exchange.trace_id,
-                exchange.span_id,
+                exchange.trace_id.decode("ascii"),
+                exchange.span_id.decode("ascii"),
                 True,
                 "" if parent is None else parent.state,
             ),
@@ -53,7 +53,7 @@ def _attributes(exchange: "Exchange", method: str, route: str) -> dict[str, str 
     if route:
         found["http.route"] = found["seawall.route"] = route
     if exchange.instance:
-        found["seawall.upstream"] = exchange.instance
+        found["seawall.upstream"] = exchange.instance.decode("utf-8")
     if exchange.cluster is not None:
         found["seawall.breaker"] = exchange.cluster.breaker.state.value
     if exchange.status >= _FAILED:

@@ -60,10 +60,10 @@ class PlannedArm:
         self.share: Share = Share(experiment, arm.label, arm.weight)
         self.signs: tuple[Sign, ...] = signs(arm.match.headers, {}, arm.match.cookies)
         self.line: bytes = f"x-arm: {arm.label}\r\n".encode()
-        self.log_label: str = (
+        self.log_label: bytes = (
             f'"route":{json.dumps(metrics.label)},"service":{json.dumps(arm.service)},'
             f'"arm":{json.dumps(arm.label)}'
-        )
+        ).encode()
 
     def is_forced(self, head: RequestHead) -> bool:
         return bool(self.signs) and says(head, self.signs)
@@ -130,6 +130,6 @@ class Splitter:
         for value in said(exchange.head, COOKIE, self._cookie):
             if _TOKEN.fullmatch(value):
                 return b"cookie " + value
-        token = self._ids.take(_TOKEN_DIGITS).encode()
+        token = self._ids.take(_TOKEN_DIGITS)
         exchange.told += self._set_cookie + token + self._tail
         return b"cookie " + token

@@ -24,6 +24,9 @@ def switched(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest:
     exchange.status = head.status
     exchange.begin_stream(idle)
     exchange.bytes_out += len(rest)
+    cluster = exchange.cluster
+    if cluster is not None and cluster.sticky is not None:
+        exchange.told += cluster.sticky.told(exchange, upstream.endpoint.token)
     exchange.down.write(forwarding.switch_bytes(exchange, head, rest))
     tunnel = exchange.tunnel = Tunnel(exchange, proxy, upstream, idle)
     tunnel.begin()
@@ -90,7 +93,8 @@ class Tunnel:
         self._ended()
 
     def client_ended(self) -> None:
-        self._upstream.transport.write_eof()
+        if self._upstream.transport.can_write_eof():  # by TLS it cannot be told
+            self._upstream.transport.write_eof()
         self._ended()
 
     def _ended(self) -> None:

@@ -7,16 +7,20 @@ paused reading it is closed.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
+from seawall.errors import Refused
 from seawall.gateway.config import Upstreams
 from seawall.gateway.timers import NEVER, Timed, Wheel
 from seawall.resilience.breaker import Breaker
 from seawall.resilience.rise_fall import RiseFall
 from seawall.topology import Instance
+from seawall.transport.dialing import Late, dial
+from seawall.transport.tls import Secured, explained, is_refusal
 from seawall.wire.chunked import Chunked
 from seawall.wire.http1 import (
     CHUNKED,
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 # Interim answers (1xx) before the one that counts; more is a server that does not stop.
 MAX_INTERIM: Final = 8
 
+# A process that is being woken, or is busy, shakes hands late; one that hangs, never.
+SHAKE_WITHIN: Final = 5.0  # seconds
+
 # Of what was there before this gateway began.
 ALWAYS: Final = float("-inf")
 
@@ -45,14 +52,17 @@ TUNNEL: Final = 3  # both sides speak another protocol
 CLOSED: Final = 4
 NEW: Final = 5  # not connected yet
 
+Towards = Callable[[str], Secured | None]
+"""How to call the service of that name: by TLS, or, where it gives None, in plain text."""
+
 
 class Endpoint:
     """One instance as this gateway sees it, and its connections."""
 
     __slots__ = (
         "_dialer", "breaker", "check_at", "config", "connections", "health", "idle",
-        "idle_timeout", "in_flight", "instance", "key", "limit", "log_name", "requests", "retired",
-        "since", "suspect", "token", "weight",
+        "idle_timeout", "in_flight", "instance", "key", "limit", "log_name", "log_text", "requests",
+        "retired", "since", "suspect", "tls", "token", "weight",
     )  # fmt: skip
 
     def __init__(self, instance: Instance, config: Upstreams, dialer: "Dialer") -> None:
@@ -60,8 +70,10 @@ class Endpoint:
         self.config: Upstreams = config
         self.limit: int = config.max_connections
         self.instance: Instance = instance
+        self.tls: Secured | None = dialer.towards(instance.service)
         self.key: str = f"{instance.service}/{instance.instance_id}/{instance.incarnation}"
         self.log_name: str = instance.instance_id
+        self.log_text: bytes = self.log_name.encode("utf-8", "replace")
         self.breaker: Breaker = Breaker(config.instance_breaker, self.key)
         self.idle_timeout: float = config.idle_timeout
         self.weight: float = float(instance.weight)  # now: less at a slow start
@@ -102,10 +114,17 @@ class Endpoint:
 class Dialer:
     """Opens connections in tasks of its own: the one thing on the way that waits."""
 
-    def __init__(self, tasks: Tasks, wheel: Wheel, clock: Clock) -> None:
+    def __init__(
+        self, tasks: Tasks, wheel: Wheel, clock: Clock, towards: Towards | None = None
+    ) -> None:
         self._tasks = tasks
+        self._towards: Towards | None = towards
         self.wheel = wheel
         self.now: Callable[[], float] = clock.now
+
+    def towards(self, service: str) -> Secured | None:
+        """How instances of that service are called; None: in plain text."""
+        return None if self._towards is None else self._towards(service)
 
     def dial(self, endpoint: Endpoint, attempt: "Attempt", within: float) -> None:
         endpoint.connections += 1
@@ -117,12 +136,19 @@ class Dialer:
         protocol = cast(asyncio.Protocol, upstream)
         reason = "the connection was closed at once"
         try:
-            async with asyncio.timeout(within or None):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: protocol, address.host, address.port
-                )
-        except TimeoutError:
-            reason = f"no connection to {address} within {within:g} s"
+            await dial(
+                lambda: protocol,
+                address,
+                endpoint.tls,
+                connect_within=within or None,
+                shake_within=SHAKE_WITHIN,
+            )
+        except (Late, Refused) as exc:
+            if upstream.state == IDLE:  # somebody else answered; or it came just as its time ended
+                upstream.close()
+            reason = f"{address}: {exc}"
+        except ssl.SSLError as exc:
+            reason = f"no connection to {address}: {explained(exc)}"
         except OSError as exc:
             reason = f"no connection to {address}: {exc.strerror or exc}"
         if upstream.state == NEW:
@@ -249,7 +275,8 @@ class Upstream(Timed):
         if tunnel is None or self.attempt is None:
             return False
         tunnel.service_ended()
-        return self.state == TUNNEL
+        # TLS as event loops have it ends both directions at once.
+        return self.state == TUNNEL and self.endpoint.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
         self.endpoint.connections -= 1
@@ -264,6 +291,8 @@ class Upstream(Timed):
             if was == RELAYING and self._left == UNTIL_CLOSE and error is None:
                 self.fit = False
                 attempt.relayed(b"0\r\n\r\n" if self._rechunk else b"", True)
+            elif was == AWAITING and is_refusal(error):
+                attempt.turned_away(f"{self.endpoint.instance.address}: {explained(error)}")
             else:
                 attempt.lost(self.served > 0)
 

@@ -47,6 +47,8 @@ class Delivery:
     receipt: Any = field(repr=False)
     damage: str = ""  # why the stored form cannot be read; `message.body` then is its raw bytes
     dropped: bool = False
+    # When this group first failed over it and asked for a retry: wall clock; 0 if nobody knows.
+    failed_at: float = 0.0
 
 
 class Durability(StrEnum):
@@ -79,6 +81,9 @@ class Caps:
     counts_retries: bool = True  # `lag` knows them from what is in flight
     tells_age: bool = True  # else `Lag.oldest_age` is nan
     tells_dropped: bool = True  # else `Delivery.dropped` is true of what was retried, too
+    keeps_failed_at: bool = True  # else a dead letter knows only its last failure
+    peeks: bool = True  # else `peek` is refused: to look at a message is to receive it there
+    lists: bool = True  # else `subscriptions` is refused: the broker does not tell its groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,19 @@ class Lag:
     # Seconds since the oldest message not yet settled was published; 0 if there is none, nan
     # where the broker does not tell.
     oldest_age: float
+    # How many were ever published to the topic, and how many of them this group ever took. Only
+    # their growth means something; None where the broker does not count.
+    published: int | None = None
+    taken: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that is ready for a group, as somebody sees it who does not take it."""
+
+    message: Message
+    attempts: int  # deliveries so far
+    published_at: float  # wall clock, seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +128,17 @@ class DeadLetter:
     message: Message
     subscription: Subscription
     reason: str  # poison, undecodable, rejected, exhausted, expired
-    error: str  # the last failure, as text; at most 4,000 characters
+    error: str  # the last failure, as text, with its stack; at most 4,000 characters
     attempts: int
-    died_at: float  # wall clock, seconds since 1970
+    died_at: float  # of the last failure: wall clock, seconds since 1970
+    failed_at: float = 0.0  # of the first one; 0 where nobody knows
+    edited_at: float = 0.0  # when an operator last changed the message; 0 for never
+
+
+def first_failure(delivery: Delivery, now: float) -> float:
+    """When this group first failed over a message that is given up `now`. After a death of its
+    process that nobody saw fail, nobody knows: 0."""
+    return delivery.failed_at or (0.0 if delivery.dropped else now)
 
 
 class Transport(Protocol):
@@ -175,7 +201,14 @@ class Transport(Protocol):
     async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew leases to `lease` seconds from now; return those that were already lost."""
 
+    async def subscriptions(self) -> Sequence[Subscription]:
+        """The groups this broker knows, of all topics. Refused unless `caps.lists`."""
+
     async def lag(self, subscription: Subscription) -> Lag: ...
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        """The messages that are ready for a group, those it would get next first. Changes nothing:
+        no attempt, no lease, no order. Refused unless `caps.peeks`."""
 
     async def dead_letters(
         self, subscription: Subscription, *, after: str | None = None, limit: int = 100
@@ -187,3 +220,7 @@ class Transport(Protocol):
 
     async def purge(self, subscription: Subscription, letter_ids: Sequence[str]) -> int:
         """Delete dead letters for good; return how many there were."""
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """Store a dead letter that no delivery became: an edited copy of one. It gets a place,
+        and thereby a letter id, of its own."""

@@ -31,7 +31,7 @@ _MODULES = {
     "eventbridge": _SQS,
 }
 # What brings the client library of a transport that needs more than Seawall itself.
-_EXTRAS = {_RABBITMQ: "rabbitmq", _NATS: "nats", _KAFKA: "kafka", _SQS: "sqs"}
+_EXTRAS = {_RABBITMQ: "rabbitmq", _KAFKA: "kafka", _SQS: "sqs"}
 
 
 def open_transport(url: str, *, observer: Observer = ignore, clock: Clock = SYSTEM) -> Transport:
@@ -43,13 +43,18 @@ def open_transport(url: str, *, observer: Observer = ignore, clock: Clock = SYST
     `eventbridge://REGION`. Raises `Misconfigured` for any other, and where the client library
     of that broker is not installed.
     """
+    transport: Transport = _load(transport_module(url)).from_url(url, observer, clock)
+    return transport
+
+
+def transport_module(url: str) -> str:
+    """The name of the module whose transport `url` names. Raises `Misconfigured` if none does."""
     scheme = urlsplit(url).scheme
     if scheme not in _MODULES:
         raise Misconfigured(
             f"no message transport for {scheme or url!r}", fix="one of " + ", ".join(_MODULES)
         )
-    transport: Transport = _load(_MODULES[scheme]).from_url(url, observer, clock)
-    return transport
+    return _MODULES[scheme]
 
 
 def _load(name: str) -> ModuleType:

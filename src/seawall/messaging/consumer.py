@@ -3,9 +3,10 @@
 Who does what, all of it bounded and owned by the consumer's block:
 
     fetching   takes as many messages as there is room for, never more
-    workers    `concurrency` of them run the handler, one message each at a time
-    acking     sends what is done in natural batches
+    workers    `concurrency` of them run the handler, one message (or batch) each at a time
+    settling   sends what is done in natural batches
     renewing   keeps the leases of what is still here, and stops handlers that lost theirs
+    watching   connects anew when messages wait and none comes
 
 A message may end its process, and with it every other delivery there: they all come back, again
 and again together, and would all be taken for poison. So a message on its last attempt whose
@@ -13,79 +14,29 @@ process died before is handled alone: nothing else of this subscription is held 
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum, auto
 from random import Random
-from typing import Self, TypeVar
+from typing import Self
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured, SeawallError
 from seawall.facts import Observer, ignore
 from seawall.messaging.base import Delivery, Subscription, Transport
-from seawall.messaging.facts import Acked, BrokerAway, BrokerBack, Died, Fetched, Released, Retried
-from seawall.messaging.outcomes import Reject, Retry
-from seawall.messaging.policy import EXPIRED, POISON, UNDECODABLE, Again, RetryPolicy
-
-Handler = Callable[[Delivery], Awaitable[object]]
-
-# How long one worker may keep the event loop with handlers that never wait, before it lets
-# others (fetching, acking, the rest of the service) have their turn.
-TURN = 0.001  # seconds
-
-# Back-off while the broker is away: the first ceiling and the last, in seconds.
-AWAY_BASE, AWAY_CAP = 0.05, 2.0
-
-# What a stopping consumer gives the broker to take each of its last calls.
-LAST_WORDS = 2.0  # seconds
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConsumerConfig:
-    concurrency: int = 16  # messages handled at the same time
-    prefetch: int = 0  # messages held, handled ones included; 0 = four times `concurrency`
-    lease: float = 30.0  # seconds; renewed at a third of it. After a crash others wait this long
-    timeout: float = 300.0  # seconds a handler may run; checked when leases are renewed
-    wait: float = 5.0  # seconds one fetch waits for a message
-    drain: float = 10.0  # seconds running handlers get to finish when the consumer stops
-
-    def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.lease <= 0:
-            raise Misconfigured(f"concurrency={self.concurrency}, lease={self.lease} s")
-
-    @property
-    def held(self) -> int:
-        return max(self.prefetch or 4 * self.concurrency, self.concurrency)
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerSnapshot:
-    buffered: int
-    running: int
-    settling: int
-    away: bool  # the broker did not answer the last time
-    fetching: bool  # false before the start, after the end, and if a defect ended it
-
-
-class _Stop(Enum):
-    LEASE_LOST = auto()
-    TIMED_OUT = auto()
-
-
-@dataclass(slots=True)
-class _Slot:
-    """What one worker is doing."""
-
-    task: asyncio.Task[None] | None = None
-    delivery: Delivery | None = None
-    since: float = 0.0
-    handling: bool = False  # the handler runs, so it may be stopped
-    stopped: _Stop | None = None  # why we cancelled the handler, if we did
+from seawall.messaging.consumer_config import ConsumerConfig as ConsumerConfig
+from seawall.messaging.consumer_config import ConsumerSnapshot as ConsumerSnapshot
+from seawall.messaging.facts import ConsumerRecovered, ConsumerStalled, Fetched
+from seawall.messaging.handling import Handling
+from seawall.messaging.holding import Holding
+from seawall.messaging.lookahead import Lookahead
+from seawall.messaging.pausing import Pausing
+from seawall.messaging.policy import RetryPolicy
+from seawall.messaging.reach import Reach
+from seawall.messaging.settling import Settling
+from seawall.messaging.slots import Handler
+from seawall.messaging.turn import LOOK, Standby, Turn
+from seawall.messaging.watchdog import LOOKS, Reconnecting, Watchdog
 
 
 class Consumer:
@@ -94,14 +45,16 @@ class Consumer:
     At least once: the handler returned before a message is acknowledged; after a crash it comes
     again, with a higher `attempt`. A handler that raises has the message retried as `retry`
     says; `Retry` and `Reject` (raised or returned) say it themselves. Order is not kept when
-    `concurrency` is above 1. A handler whose lease was lost, or which overran `timeout`, is
-    cancelled. Handlers share their worker's context variables: set ones are to be reset.
+    `concurrency` is above 1, unless `ordered` says so; where the broker needs one member at a time
+    for that, it is the one whose `turn` it is. A handler whose lease was lost, or which
+    overran `timeout`, is cancelled. Handlers share their worker's context variables: set ones are
+    to be reset.
 
     When the block ends no more is fetched, running handlers get `drain` seconds, what was not
     handled is released for others, and the last acknowledgements are sent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its surroundings, each by name
         self,
         transport: Transport,
         subscription: Subscription,
@@ -109,31 +62,43 @@ class Consumer:
         *,
         config: ConsumerConfig | None = None,
         retry: RetryPolicy | None = None,
+        turn: Turn | None = None,
         observer: Observer = ignore,
         clock: Clock = SYSTEM,
         rng: Random | None = None,
     ) -> None:
         self.subscription = subscription
         self._transport = transport
-        self._handler = handler
-        self._config = config or ConsumerConfig()
-        self._policy = retry or RetryPolicy()
+        self._config = config = config or ConsumerConfig()
+        self._policy = policy = retry or RetryPolicy()
         self._observer = observer
         self._clock = clock
-        self._rng = rng or Random()
-        self._buffer: deque[Delivery] = deque()
-        self._slots = [_Slot() for _ in range(self._config.concurrency)]
-        self._running = 0
-        self._suspects: list[Delivery] = []  # to be handled alone, once nothing else is here
-        self._idle: list[asyncio.Future[None]] = []
-        self._spreading = False
-        self._done: list[Delivery] = []
-        self._seconds: list[float] = []
-        self._acking = 0
-        self._done_event = asyncio.Event()
-        self._room = asyncio.Event()
-        self._quiet = asyncio.Event()  # no handler runs, looked at while draining
-        self._away_since: float | None = None
+        rng = rng or Random()
+        self._reach = Reach(subscription, observer, clock, rng)
+        self._settling = Settling(transport, subscription, self._reach, observer, self._acked)
+        self._holding = holding = Holding(
+            config.most, config.ordered, lambda: self._settling.under_way
+        )
+        self._ahead: Lookahead | None = None
+        if not config.prefetch and config.batch == 1:
+            rate = config.rate or float("inf")
+            self._ahead = Lookahead(config.concurrency, config.most, rate)
+        self._pausing: Pausing | None = None
+        if config.breaker is not None:
+            self._pausing = Pausing(config.breaker, subscription, observer, clock, rng)
+        self._handling = Handling(
+            *(handler, config, policy, holding, self._settling, self._pausing),
+            clock=clock,
+            rng=rng,
+        )
+        self._standby: Standby | None = None
+        if turn is not None and config.ordered is not None and not config.ordered.alone:
+            self._standby = Standby(turn, clock)
+        self._leaving = False
+        self._watchdog = Watchdog(config.stalled_after)
+        self._asking = False
+        self._let = asyncio.Event()  # cleared while somebody has paused us
+        self._let.set()
         self._tasks = Tasks()
         self._fetching: asyncio.Task[None] | None = None
 
@@ -141,30 +106,70 @@ class Consumer:
 
     async def start(self) -> None:
         """Make sure the group exists, as soon as the broker answers, and begin to consume."""
-        self._room.set()
-        for slot in self._slots:
-            slot.task = self._tasks.start(self._work(slot), name="consumer-worker")
-        self._tasks.start(self._ack_all(), name="consumer-acking")
+        self._check_order()
+        self._holding.room.set()
+        self._handling.start(self._tasks)
+        self._tasks.start(self._settling.run(), name="consumer-settling")
         self._tasks.start(self._renew_all(), name="consumer-renewing")
+        if self._transport.caps.shared:
+            self._tasks.start(self._watch(), name="consumer-watching")
+        if self._standby is not None and not self._transport.caps.ordered:
+            self._tasks.start(self._in_turn(self._standby), name="consumer-in-turn")
+        else:
+            self._fetch_on()
+
+    def _fetch_on(self) -> None:
         self._fetching = self._tasks.start(self._fetch_all(), name="consumer-fetching")
+
+    def _check_order(self) -> None:
+        ordered, caps, topic = self._config.ordered, self._transport.caps, self.subscription.topic
+        if ordered is None or caps.ordered:
+            return
+        if not caps.fifo:
+            raise Misconfigured(
+                f"{topic} cannot be handled in order: this broker does not keep any",
+                fix="a broker that does, or handlers that do not depend on it",
+            )
+        if not ordered.alone and self._standby is None:
+            raise Misconfigured(
+                f"{topic} cannot be handled in order by several members of a group: this broker"
+                " gives the messages of one key to any of them",
+                fix="a turn (services have one), Kafka, or Ordered(alone=True) and one replica",
+            )
+
+    async def pause(self) -> None:
+        """Take no further messages until `resume`; what no handler has begun is released."""
+        self._let.clear()
+        if self._fetching is not None and not self._fetching.done():
+            await self._fetch_no_more()
+            if not self._leaving:
+                self._fetch_on()  # it waits until we may, once it has made sure that the group is
+        await self._reach.briefly(self._settling.release(self._holding.unstarted()))
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self._let.set()
 
     async def drain(self, within: float | None = None) -> None:
         """Stop: fetch no more, let handlers finish for `within` seconds, release the rest."""
+        self._leaving = True
+        await self._fetch_no_more()
+        limit = self._config.drain if within is None else within
+        await self._reach.briefly(self._settling.release(self._holding.unstarted()))
+        with suppress(TimeoutError):  # what still runs then is cancelled below, and released
+            async with asyncio.timeout(limit):
+                await self._holding.at_rest()
+        running = self._handling.held()
+        await self._tasks.cancel()
+        await self._reach.briefly(self._settling.release(running))
+        await self._reach.briefly(self._settling.flush())
+        if self._standby is not None:
+            await self._reach.briefly(self._standby.give())
+
+    async def _fetch_no_more(self) -> None:
         if self._fetching is not None and not self._fetching.done():
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
-        limit = self._config.drain if within is None else within
-        unstarted = [*self._buffer, *self._suspects]
-        self._buffer.clear()
-        self._suspects.clear()
-        await self._briefly(self._release(unstarted))
-        with suppress(TimeoutError):  # what still runs then is cancelled below, and released
-            async with asyncio.timeout(limit):
-                await self._at_rest()
-        running = [slot.delivery for slot in self._slots if slot.delivery is not None]
-        await self._tasks.cancel()
-        await self._briefly(self._release(running))
-        await self._briefly(self._flush_acks())
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -177,11 +182,13 @@ class Consumer:
 
     def snapshot(self) -> ConsumerSnapshot:
         return ConsumerSnapshot(
-            buffered=len(self._buffer) + len(self._suspects),
-            running=self._running,
-            settling=len(self._done) + self._acking,
-            away=self._away_since is not None,
+            buffered=self._holding.waiting,
+            running=self._holding.running,
+            settling=self._settling.under_way,
+            away=self._reach.away,
             fetching=self._fetching is not None and not self._fetching.done(),
+            paused=self._pausing is not None and self._pausing.paused,
+            stalled=self._watchdog.stalled,
         )
 
     def __repr__(self) -> str:
@@ -190,279 +197,129 @@ class Consumer:
 
     # Fetching
 
-    async def _fetch_all(self) -> None:
-        await self._persistently(lambda: self._transport.provision([self.subscription]))
+    async def _in_turn(self, standby: Standby) -> None:
+        """Fetch while it is our turn."""
+        await self._reach.persistently(lambda: self._transport.provision([self.subscription]))
         while True:
-            await self._room.wait()
-            free = self._free()
-            deliveries = await self._persistently(
-                lambda free=free: self._transport.fetch(  # type: ignore[misc]
-                    self.subscription, free, wait=self._config.wait, lease=self._config.lease
-                )
-            )
+            await standby.wait()
+            await self._until_none_is_held()
+            if self._leaving:
+                return
+            self._fetch_on()
+            await standby.keep()
+            await self._fetch_no_more()
+            self._handling.stop_lost(self._handling.held())
+            await self._settling.give_back(self._holding.unstarted())
+
+    async def _until_none_is_held(self) -> None:
+        """Another member had its turn before us: what it still holds comes first.
+
+        If it died, that comes back when its leases have run out, and no later than one from now.
+        """
+        until = self._clock.now() + self._config.lease
+        while self._clock.now() < until:
+            with suppress(SeawallError):
+                if not (await self._transport.lag(self.subscription)).in_flight:
+                    return
+            await self._clock.sleep(LOOK)
+
+    async def _fetch_all(self) -> None:
+        await self._reach.persistently(lambda: self._transport.provision([self.subscription]))
+        while True:
+            await self._let.wait()
+            await self._holding.room.wait()
+            limit = self._holding.free
+            on_trial = False
+            if self._pausing is not None:
+                limit = await self._pausing.allowed(limit)
+                on_trial = self._pausing.paused
+            deliveries = await self._reach.persistently(lambda limit=limit: self._fetch(limit))  # type: ignore[misc]
             if deliveries:
                 self._observer(Fetched(self.subscription, len(deliveries)))
-                for delivery in deliveries:
-                    suspect = self._is_suspect(delivery)
-                    (self._suspects if suspect else self._buffer).append(delivery)
-                self._check_room()
-                self._spread()
-                if self._suspects:
+                await self._take(deliveries)
+                if self._holding.suspects:
                     await self._handle_alone()
+                elif on_trial:
+                    await self._holding.at_rest()
 
-    def _is_suspect(self, delivery: Delivery) -> bool:
-        return delivery.dropped and delivery.attempt == self._policy.attempts
+    async def _fetch(self, limit: int) -> Sequence[Delivery]:
+        self._asking = True
+        try:
+            return await self._transport.fetch(
+                self.subscription, limit, wait=self._config.wait, lease=self._config.lease
+            )
+        finally:
+            self._asking = False
+
+    async def _take(self, deliveries: Sequence[Delivery]) -> None:
+        if self._watchdog.stalled:
+            self._observer(ConsumerRecovered(self.subscription))
+        self._watchdog.delivered()
+        holding, lanes, last = self._holding, self._holding.lanes, self._policy.attempts
+        for delivery in deliveries:
+            message = delivery.message
+            if lanes is not None and lanes.is_parked(message.key, message.id):
+                await self._handling.bury(delivery)
+            else:
+                holding.put(delivery, alone=delivery.dropped and delivery.attempt == last)
+        holding.arrived()
 
     async def _handle_alone(self) -> None:
         """Handle one of the suspects with nothing beside it; the others are another's turn."""
-        await self._at_rest()
-        others = self._suspects[1:]
-        if others:
-            await self._persistently(lambda: self._release(others))
-        self._buffer.extend(self._suspects[:1])
-        self._suspects.clear()
-        self._spread()
-        await self._at_rest()
-        self._check_room()
+        holding = self._holding
+        await holding.at_rest()
+        if others := holding.suspects[1:]:
+            await self._settling.give_back(others)
+        holding.buffer.extend(holding.suspects[:1])
+        holding.suspects.clear()
+        holding.spread()
+        await holding.at_rest()
+        holding.check_room()
 
-    async def _at_rest(self) -> None:
-        """Return when nothing is handled, and nothing waits for it."""
-        while self._running or self._buffer:
-            self._quiet.clear()
-            await self._quiet.wait()
+    def _acked(self, seconds: Sequence[float]) -> None:
+        if self._ahead is not None:
+            self._ahead.note(seconds)
+            self._holding.limit = self._ahead.held
+        self._holding.check_room()
 
-    def _free(self) -> int:
-        """How many more messages may be held.
-
-        Those whose acknowledgement is on its way no longer count, so that the next fetch and
-        the last acknowledgements travel together; but not more than once over.
-        """
-        held = self._config.held
-        settling = len(self._done) + self._acking
-        if settling > held:
-            return 0
-        return held - len(self._buffer) - self._running
-
-    def _check_room(self) -> None:
-        # From half full on: a fetch for every single free place would be a round trip each.
-        if self._free() * 2 >= self._config.held or (not self._buffer and self._free() > 0):
-            self._room.set()
-        else:
-            self._room.clear()
-
-    # Handling
-
-    def _spread(self) -> None:
-        """Wake one idle worker if there is work; it wakes the next one when it has to wait."""
-        self._spreading = False
-        while self._buffer and self._idle:
-            waiter = self._idle.pop()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-
-    async def _work(self, slot: _Slot) -> None:
-        loop = asyncio.get_running_loop()
-        clock = self._clock
-        buffer = self._buffer
-        while True:
-            if not buffer:
-                waiter = loop.create_future()
-                self._idle.append(waiter)
-                await waiter
-                continue
-            turn_ends = clock.now() + TURN
-            while buffer:
-                delivery = buffer.popleft()
-                slot.delivery = delivery
-                slot.since = clock.now()
-                self._running += 1
-                if buffer and self._idle and not self._spreading:
-                    # Runs when this worker waits for the first time: handlers that never wait
-                    # need no second worker.
-                    self._spreading = True
-                    loop.call_soon(self._spread)
-                await self._handle(slot, delivery)
-                slot.delivery = None
-                self._running -= 1
-                if clock.now() >= turn_ends:
-                    self._rest()
-                    await clock.sleep(0)
-                    turn_ends = clock.now() + TURN
-            self._rest()
-
-    def _rest(self) -> None:
-        self._check_room()
-        if self._running == 0:
-            self._quiet.set()
-
-    async def _handle(self, slot: _Slot, delivery: Delivery) -> None:
-        hopeless = self._hopeless(delivery)
-        if hopeless is not None:
-            await self._die(delivery, *hopeless)
-            return
-        failure: Exception | None = None
-        slot.handling = True
-        try:
-            result = await self._handler(delivery)
-        except asyncio.CancelledError:
-            if slot.stopped is None:
-                raise
-        except Exception as error:  # noqa: BLE001 - a handler may fail in any way; it is retried
-            failure = error
-        else:
-            if isinstance(result, (Retry, Reject)):
-                failure = result
-        finally:
-            slot.handling = False
-        if slot.stopped is not None:
-            stopped, slot.stopped = slot.stopped, None
-            assert slot.task is not None
-            slot.task.uncancel()
-            if stopped is _Stop.LEASE_LOST:
-                return
-            failure = TimeoutError(f"the handler ran longer than {self._config.timeout} s")
-        if failure is None:
-            self._done.append(delivery)
-            self._seconds.append(self._clock.now() - slot.since)
-            self._done_event.set()
-        else:
-            await self._fail(delivery, failure)
-
-    def _hopeless(self, delivery: Delivery) -> tuple[str, str] | None:
-        """Reason and error if the handler is not even to see this delivery."""
-        if delivery.damage:
-            return UNDECODABLE, delivery.damage
-        if delivery.attempt > self._policy.attempts:
-            died = delivery.attempt - 1
-            return POISON, f"delivered {died} times; the last process to handle it died"
-        expires = delivery.message.headers.get("ce-expires")
-        if expires is not None:
-            try:
-                late = self._clock.wall() - float(expires)
-            except ValueError:
-                return UNDECODABLE, f"ce-expires {expires!r} is not a number"
-            if late > 0:
-                return EXPIRED, f"expired {late:.3f} s before it was handled"
-        return None
-
-    async def _fail(self, delivery: Delivery, failure: Exception) -> None:
-        error = f"{type(failure).__name__}: {failure}"
-        decision = self._policy.decide(delivery.attempt, failure, self._rng)
-        if isinstance(decision, Again):
-            delay = decision.delay
-            await self._persistently(
-                lambda: self._transport.retry(delivery, delay=delay, error=error)
-            )
-            self._observer(
-                Retried(self.subscription, delivery.message.id, delivery.attempt, delay, error)
-            )
-        else:
-            await self._die(delivery, decision.reason, error)
-
-    async def _die(self, delivery: Delivery, reason: str, error: str) -> None:
-        await self._persistently(lambda: self._transport.dead(delivery, reason=reason, error=error))
-        self._observer(
-            Died(self.subscription, delivery.message.id, delivery.attempt, reason, error)
-        )
-
-    # Settling
-
-    async def _ack_all(self) -> None:
-        while True:
-            await self._done_event.wait()
-            self._done_event.clear()
-            await self._flush_acks()
-            self._check_room()
-
-    async def _flush_acks(self) -> None:
-        while self._done:
-            done, self._done = self._done, []
-            seconds, self._seconds = self._seconds, []
-            self._acking = len(done)
-            try:
-                await self._persistently(lambda done=done: self._transport.ack(done))  # type: ignore[misc]
-            except asyncio.CancelledError:
-                # Given back, so that the last flush of a drain sends them; settling twice
-                # does nothing the second time.
-                self._done[:0], self._seconds[:0] = done, seconds
-                raise
-            finally:
-                self._acking = 0
-            self._observer(Acked(self.subscription, tuple(seconds)))
-
-    async def _release(self, deliveries: Sequence[Delivery]) -> None:
-        if deliveries:
-            await self._transport.release(deliveries)
-            self._observer(Released(self.subscription, len(deliveries)))
+    # Leases
 
     async def _renew_all(self) -> None:
         while True:
             await self._clock.sleep(self._config.lease / 3)
-            self._stop_overdue()
-            held = [slot.delivery for slot in self._slots if slot.delivery is not None]
-            held += [*self._buffer, *self._suspects]
+            self._handling.stop_overdue()
+            held = [*self._handling.held(), *self._holding]
             if held:
-                lost = await self._persistently(
+                lost = await self._reach.persistently(
                     lambda held=held: self._transport.extend(held, lease=self._config.lease)  # type: ignore[misc]
                 )
-                self._drop(lost)
+                self._holding.drop(lost)
+                self._handling.stop_lost(lost)
 
-    def _stop_overdue(self) -> None:
-        latest = self._clock.now() - self._config.timeout
-        for slot in self._slots:
-            if slot.delivery is not None and slot.since < latest:
-                self._stop(slot, _Stop.TIMED_OUT)
+    # Watching
 
-    def _drop(self, lost: Sequence[Delivery]) -> None:
-        """Others have these now: forget the waiting ones, stop the running ones."""
-        gone = {id(delivery) for delivery in lost}
-        if not gone:
-            return
-        kept = [delivery for delivery in self._buffer if id(delivery) not in gone]
-        self._buffer.clear()
-        self._buffer.extend(kept)
-        self._suspects = [each for each in self._suspects if id(each) not in gone]
-        for slot in self._slots:
-            if slot.delivery is not None and id(slot.delivery) in gone:
-                self._stop(slot, _Stop.LEASE_LOST)
-
-    @staticmethod
-    def _stop(slot: _Slot, why: _Stop) -> None:
-        if slot.task is not None and slot.handling and slot.stopped is None:
-            slot.stopped = why
-            slot.task.cancel()
-
-    # The broker comes and goes
-
-    async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of `call`, tried until the broker gives one.
-
-        Whatever it says instead: nobody else can act on it, and a consumer that gave up would
-        be a silent one. Everything called so may be called twice: settling a delivery that was
-        settled before does nothing.
-        """
-        ceiling = AWAY_BASE
+    async def _watch(self) -> None:
         while True:
+            await self._clock.sleep(self._config.stalled_after / LOOKS)
+            if not self._asking or self._reach.away:
+                self._watchdog.unknown()
+                continue
             try:
-                result = await call()
-            except SeawallError as error:
-                if self._away_since is None:
-                    self._away_since = self._clock.now()
-                    self._observer(BrokerAway(self.subscription, str(error)))
-                await self._clock.sleep(self._rng.uniform(ceiling / 2, ceiling))
-                ceiling = min(AWAY_CAP, ceiling * 2)
-            else:
-                if self._away_since is not None:
-                    away = self._clock.now() - self._away_since
-                    self._away_since = None
-                    self._observer(BrokerBack(self.subscription, away))
-                return result
+                lag = await self._transport.lag(self.subscription)
+            except SeawallError:
+                self._watchdog.unknown()
+                continue
+            before = self._watchdog.stalled
+            seconds = self._watchdog.look(lag.ready, self._clock.now())
+            if seconds:
+                self._observer(ConsumerStalled(self.subscription, lag.ready, seconds))
+                await self._connect_anew()
+            elif before and not self._watchdog.stalled:
+                self._observer(ConsumerRecovered(self.subscription))
 
-    async def _briefly(self, work: Awaitable[None]) -> None:
-        """Part of a drain: tried once, for a bounded time. What fails comes back by its lease."""
-        try:
-            async with asyncio.timeout(LAST_WORDS):
-                await work
-        except (SeawallError, TimeoutError) as error:
-            self._observer(BrokerAway(self.subscription, str(error)))
+    async def _connect_anew(self) -> None:
+        transport = self._transport
+        await self._fetch_no_more()
+        if isinstance(transport, Reconnecting):
+            await self._reach.briefly(transport.reconnect(self.subscription))
+        self._fetch_on()

@@ -75,7 +75,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Messages were given back unhandled because their consumer stops."""
+    """Messages were given back unhandled: their consumer stops, or pauses."""
 
     subscription: Subscription
     messages: int
@@ -104,3 +104,45 @@ class BrokerBack:
 
     subscription: Subscription
     away: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStalled:
+    """Messages wait, and none was delivered for `seconds`; the consumer connects anew."""
+
+    subscription: Subscription
+    ready: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRecovered:
+    """Messages are delivered again, or none waits any more."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumptionPaused:
+    """Too many handlers failed: nothing is fetched for a while."""
+
+    subscription: Subscription
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumptionResumed:
+    """A message taken on trial was handled: all go on."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParked:
+    """A key's message was given up, and what follows it goes to the dead letters, too."""
+
+    subscription: Subscription
+    key: str
+    message_id: str
+    followers: int  # that were here already

@@ -1,9 +1,11 @@
 """Whether and when a message that failed is delivered again. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from seawall.errors import Misconfigured, NotSent, Refused
+from seawall.errors import Misconfigured, Refused
+from seawall.messaging.base import Delivery
 from seawall.messaging.outcomes import Reject, Retry, Undecodable
 
 # Why a message was given up; the `reason` of its dead letter.
@@ -12,6 +14,10 @@ UNDECODABLE = "undecodable"
 REJECTED = "rejected"
 EXHAUSTED = "exhausted"
 EXPIRED = "expired"
+PARKED = "parked"  # one of its key was given up before it, and their order is kept
+
+# The longest delay that an error may ask for; a server that says more is mistaken.
+LONGEST_ASKED = 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class RetryPolicy:
     base: float = 0.5  # seconds; the ceiling of the first delay, doubled with each further one
     cap: float = 300.0  # seconds; no ceiling is higher
     fatal: tuple[type[Exception], ...] = (Refused,)  # errors that trying again does not change
+    only: tuple[type[Exception], ...] = (Exception,)  # errors after which it is tried again
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -55,7 +62,7 @@ class RetryPolicy:
         """What follows after `attempt` (from 1) failed with `error`."""
         if isinstance(error, Undecodable):
             return GiveUp(UNDECODABLE)
-        if isinstance(error, (Reject, *self.fatal)):
+        if isinstance(error, (Reject, *self.fatal)) or not isinstance(error, (Retry, *self.only)):
             return GiveUp(REJECTED)
         if attempt >= self.attempts:
             return GiveUp(EXHAUSTED)
@@ -70,9 +77,31 @@ class RetryPolicy:
 
 
 def _asked(error: Exception) -> float | None:
-    """The delay that the failure itself names."""
+    """The delay that the failure itself names: any error may have a `retry_after`, in seconds."""
     if isinstance(error, Retry):
         return error.after
-    if isinstance(error, NotSent):
-        return error.retry_after
+    asked = getattr(error, "retry_after", None)
+    if not isinstance(asked, (int, float)) or not asked >= 0:
+        return None
+    return min(float(asked), LONGEST_ASKED)
+
+
+def hopeless(
+    delivery: Delivery, attempts: int, wall: Callable[[], float]
+) -> tuple[str, str] | None:
+    """Reason and error if the handler is not even to see this delivery. `wall` is asked for the
+    time only where it matters."""
+    if delivery.damage:
+        return UNDECODABLE, delivery.damage
+    if delivery.attempt > attempts:
+        died = delivery.attempt - 1
+        return POISON, f"delivered {died} times; the last process to handle it died"
+    expires = delivery.message.headers.get("ce-expires")
+    if expires is not None:
+        try:
+            late = wall() - float(expires)
+        except ValueError:
+            return UNDECODABLE, f"ce-expires {expires!r} is not a number"
+        if late > 0:
+            return EXPIRED, f"expired {late:.3f} s before it was handled"
     return None

@@ -66,6 +66,7 @@ class HeartbeatSnapshot:
     state: InstanceState
     beats: int  # that counted
     missed: int
+    answered: bool  # the registry has taken us or not, or did not hear us; else it is being asked
     loop_lag: float  # seconds, at the last beat
 
 
@@ -182,7 +183,10 @@ class Heartbeat:
         await self.stop()
 
     def snapshot(self) -> HeartbeatSnapshot:
-        return HeartbeatSnapshot(self._instance.state, self._beats, self._missed, self._lag_sent)
+        answered = bool(self._beats or self._missed or self._taken)
+        return HeartbeatSnapshot(
+            self._instance.state, self._beats, self._missed, answered, self._lag_sent
+        )
 
     def _signal(self, event: asyncio.Event) -> None:
         if (own := self._own) is not None:

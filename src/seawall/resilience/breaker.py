@@ -122,7 +122,8 @@ class BreakerMoved:
 class Permit:
     """Leave to make one call. Report it once: succeeded, failed or cancelled.
 
-    `moved` is the fact of the move to half-open, on the permit that began it. Treat it as
+    Where nobody asks how long a call took, all calls of an epoch share one. `moved` is the fact of
+    the move to half-open, on the permit that began it. Treat it as
     frozen; making it so would take three times as long, at every request.
     """
 
@@ -165,6 +166,7 @@ class Breaker:
         "_config",
         "_consecutive",
         "_epoch",
+        "_is_timed",
         "_open_for",
         "_open_until",
         "_opened",
@@ -175,6 +177,7 @@ class Breaker:
         "_slow_after",
         "_state",
         "_threshold",
+        "_usual",
         "_window",
         "name",
     )
@@ -199,6 +202,9 @@ class Breaker:
         self._open_until: float = 0.0
         self._probes: list[Permit] = []  # at most config.probes
         self._passed: int = 0
+        # Where nobody asks how long a call took, every permit of an epoch is the same.
+        self._is_timed: bool = config.slow_after < math.inf
+        self._usual: Permit = Permit(0, False, 0.0)
 
     @property
     def state(self) -> State:
@@ -208,14 +214,14 @@ class Breaker:
     def admit(self, now: float) -> Permit | None:
         """A permit for one call, or `None`: do not call; `retry_after` says when to ask again."""
         if self._state is _CLOSED:
-            return Permit(self._epoch, False, now)
+            return Permit(self._epoch, False, now) if self._is_timed else self._usual
         return self._admit_probe(now)
 
     def succeeded(self, permit: Permit, now: float) -> BreakerMoved | None:
         """The destination answered, be it with a refusal."""
         if permit.epoch != self._epoch:
             return None
-        if now - permit.at >= self._slow_after:
+        if self._is_timed and now - permit.at >= self._slow_after:
             return self.failed(permit, now)
         if self._state is _CLOSED:
             self._consecutive = 0
@@ -306,6 +312,7 @@ class Breaker:
         was = self._state
         self._state = after(was, event)
         self._epoch += 1
+        self._usual = Permit(self._epoch, False, now)
         self._probes = []
         self._passed = 0
         self._consecutive = 0

@@ -6,7 +6,6 @@ the bucket would be full again, so a table of them is a plain mapping of key to 
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from seawall.errors import Misconfigured
 
@@ -82,14 +81,21 @@ def _rounding(rate: float) -> float:
     return min(_ROUNDING, 0.01 / rate)
 
 
-@dataclass(slots=True)
 class Verdict:
-    """What a limiter says; not frozen, since that costs more than deciding."""
+    """What a limiter says. A plain class: one is made for each request, and a dataclass is not
+    compiled."""
 
-    allowed: bool
-    remaining: int  # calls that would be admitted at once now
-    retry_after: float  # seconds; 0.0 if allowed
-    reset: float  # seconds until all of `burst` is there again
+    __slots__ = ("allowed", "remaining", "reset", "retry_after")
+
+    def __init__(self, allowed: bool, remaining: int, retry_after: float, reset: float) -> None:
+        self.allowed: bool = allowed
+        self.remaining: int = remaining  # calls that would be admitted at once now
+        self.retry_after: float = retry_after  # seconds; 0.0 if allowed
+        self.reset: float = reset  # seconds until all of `burst` is there again
+
+    def __repr__(self) -> str:
+        said = "allowed" if self.allowed else "refused"
+        return f"<Verdict {said}, {self.remaining} left, full in {self.reset:.3f} s>"
 
 
 class KeyedLimiter:
@@ -138,7 +144,9 @@ class KeyedLimiter:
             return Verdict(False, 0, wait, full_at - now)
         full_at += self._interval
         self._full_at[key] = full_at
-        return self._admitted(full_at, now)
+        used = full_at - now
+        remaining = int((self._tolerance + self._rounding - used) * self.rate + 1.0)
+        return Verdict(True, remaining if remaining > 0 else 0, 0.0, used)
 
     def give_back(self, key: str, now: float) -> None:
         """Undo an `acquire` of this moment that was allowed: the call is not made after all."""

@@ -1,23 +1,29 @@
 """What the admin API offers: every power that the command line and a dashboard have."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Protocol
 
 from seawall.errors import Misconfigured
 from seawall.runtime.admin import Answer, Answerer, Question
-from seawall.runtime.admin_rows import instance_row, service_row
+from seawall.runtime.admin_rows import canary_row, instance_row, reload_row, service_row
+from seawall.runtime.asking import At
+from seawall.runtime.autoscaler import Autoscaler
+from seawall.runtime.canary import Canaries
 from seawall.runtime.cost import Meter
 from seawall.runtime.fleet import Fleet
 from seawall.runtime.fleets import Fleets, UnknownName
 from seawall.runtime.gateway_fleet import reload_all, revisions
+from seawall.runtime.identities import SUPERVISOR
 from seawall.runtime.layout import Layout
 from seawall.runtime.logs import LogStore, log_row, read_logs
 from seawall.runtime.narration import NARRATOR
+from seawall.runtime.operating import ask_all
 from seawall.runtime.registration import Registrar
 from seawall.runtime.replica import Kind, Replica
 from seawall.runtime.restart import State
+from seawall.runtime.settling import Settling
 from seawall.runtime.stages import Stage
 from seawall.spec.project import Spec
 from seawall.version import __version__
@@ -31,22 +37,35 @@ class Project(Protocol):
     spec: Spec
     layout: Layout
     stage: Stage
+    operator_token: str
 
     def stop(self, why: str) -> None: ...
 
     def gateway_url(self, fleets: Fleets) -> str | None: ...
+
+    async def reroute(self) -> None: ...
 
 
 class AdminApi:
     """Answers questions about the fleets and changes them."""
 
     def __init__(
-        self, project: Project, fleets: Fleets, logs: LogStore, registrar: Registrar
+        self,
+        project: Project,
+        fleets: Fleets,
+        logs: LogStore,
+        registrar: Registrar,
+        autoscaler: Autoscaler,
+        canaries: Canaries,
+        settling: Callable[[str], Settling],
     ) -> None:
         self._project = project
         self._fleets = fleets
         self._logs = logs
         self._registrar = registrar
+        self._autoscaler = autoscaler
+        self._canaries = canaries
+        self._settling = settling
         self._meter = Meter()
 
     def routes(self) -> Mapping[tuple[str, str], Answerer]:
@@ -56,7 +75,11 @@ class AdminApi:
             ("GET", "/v1/logs"): self.logs,
             ("GET", "/v1/address"): self.address,
             ("POST", "/v1/scale"): self.scale,
+            **self._autoscaler.routes(),
             ("POST", "/v1/restart"): self.restart,
+            ("POST", "/v1/reload"): self.reload,
+            ("POST", "/v1/canary"): self.canary,
+            ("POST", "/v1/operate"): self.operate,
             ("POST", "/v1/gateway/reload"): self.reload_gateways,
             ("POST", "/v1/down"): self.down,
         }
@@ -89,8 +112,13 @@ class AdminApi:
         return {
             **self._status(),
             "schema": "seawall.ps/1",
+            "mtls": self._project.spec.identity.mtls,
             "services": [
-                service_row(fleet.name, fleet.recipe.kind, fleet.snapshot())
+                service_row(
+                    *(fleet.name, fleet.recipe.kind, fleet.snapshot()),
+                    self._autoscaler.seen(fleet.name),
+                    standbys=len(fleet.recipe.standbys or ()),
+                )
                 for fleet in self._fleets.all()
             ],
             "instances": [instance_row(replica, costs, registered) for replica in replicas],
@@ -131,13 +159,39 @@ class AdminApi:
             raise Misconfigured(f"{name} has no ready instance ({reason})", fix="seawall ps")
         busy = await self._busy()
         chosen = min(ready, key=lambda r: busy.get(r.place.instance_id, 0))
-        place = chosen.place
+        place, certificates = chosen.place, self._project.layout.certificates
         return {
             "schema": "seawall.address/1",
             "instance": place.instance_id,
+            "service": place.service,
             "host": place.address.host if place.address else None,
             "port": place.address.port if place.address else None,
+            "tls": None if place.tls is None else str(certificates / SUPERVISOR),
         }
+
+    async def operate(self, question: Question) -> Answer:
+        """Put an operator's question to the service named, else to all Python services."""
+        named = str(question.body.get("service") or "")
+        operation = str(question.body.get("operation", ""))
+        if not operation.isidentifier():
+            raise Misconfigured(f"{operation!r} is no operation")
+        fleets = [self._find(named)[0]] if named else self._services()
+        places = {fleet.name: at for fleet in fleets if (at := _at(fleet))}
+        if named and not places:
+            raise Misconfigured(f"{named} has no ready instance", fix="seawall ps")
+        asked = question.body.get("question")
+        rows = await ask_all(
+            places,
+            operation,
+            asked if isinstance(asked, dict) else {},
+            self._project.operator_token,
+        )
+        if named and not rows:
+            raise Misconfigured(f"{named} has no {operation}")
+        return {"schema": "seawall.operate/1", "operation": operation, "services": rows}
+
+    def _services(self) -> list[Fleet]:
+        return [fleet for fleet in self._fleets.all() if fleet.recipe.kind is Kind.SERVICE]
 
     async def scale(self, question: Question) -> Answer:
         name = str(question.body.get("service", ""))
@@ -146,10 +200,15 @@ class AdminApi:
             raise Misconfigured(f"{name} is one instance", fix=f"scale {fleet.name}")
         if fleet.recipe.kind is Kind.SERVER:
             raise Misconfigured(f"{name} is one server and cannot be scaled")
-        was = fleet.desired
-        count = _wanted(str(question.body.get("replicas", "")), was)
+        was, wanted = fleet.desired, str(question.body.get("replicas", ""))
+        answer = {"schema": "seawall.scale/1", "service": name, "was": was, "mode": "by hand"}
+        if wanted == "auto":
+            self._autoscaler.resume(name)
+            return {**answer, "replicas": was, "mode": "auto"}
+        count = _wanted(wanted, was)
+        self._autoscaler.by_hand(name)
         await fleet.scale(count, await self._busy())
-        return {"schema": "seawall.scale/1", "service": name, "was": was, "replicas": count}
+        return {**answer, "replicas": count}
 
     async def restart(self, question: Question) -> Answer:
         name = str(question.body.get("name", ""))
@@ -157,11 +216,51 @@ class AdminApi:
         failed = await fleet.restart(replica.place.instance_id if replica else None)
         return {"schema": "seawall.restart/1", "name": name, "failed": failed}
 
+    async def reload(self, question: Question) -> Answer:
+        """Replace the processes of a service without missing one; each as it is done."""
+        name = str(question.body.get("service", ""))
+        fleet, replica = self._find(name)
+        if replica is not None:
+            raise Misconfigured(f"{name} is one instance", fix=f"reload {fleet.name}")
+        settling = self._settling(name)
+        await settling.begin()
+        steps = fleet.reload(settling)
+        # Whatever stands against it is an answer of its own, before anything was touched.
+        first = await anext(steps, None)
+
+        async def told() -> AsyncIterator[Mapping[str, Any]]:
+            if first is not None:
+                yield reload_row(first)
+            async for step in steps:
+                yield reload_row(step)
+
+        return told()
+
+    async def canary(self, question: Question) -> Answer:
+        """Give the code as it is now a part of the requests, watched; each step as it is done."""
+        body = question.body
+        try:
+            share, watch = float(body.get("share", 0)), float(body.get("watch", 0))
+        except (TypeError, ValueError) as exc:
+            raise Misconfigured("share and watch are numbers") from exc
+        steps = self._canaries.run(str(body.get("service", "")), share, watch)
+        # Whatever stands against it is an answer of its own, before anything was touched.
+        first = await anext(steps)
+
+        async def told() -> AsyncIterator[Mapping[str, Any]]:
+            yield canary_row(first)
+            async for step in steps:
+                yield canary_row(step)
+
+        return told()
+
     async def reload_gateways(self, question: Question) -> Answer:
         """Have every gateway that is ready read the spec again; with `dry_run` only tell."""
         layout, dry_run = self._project.layout, question.body.get("dry_run") is True
         ready = [r for r in self._fleets.gateway.replicas if r.state is State.READY]
         names = [replica.place.instance_id for replica in ready]
+        if not dry_run:
+            await self._project.reroute()
         rows = await reload_all(
             {name: layout.gateway_socket(name) for name in names}, dry_run=dry_run
         )
@@ -202,10 +301,16 @@ class AdminApi:
         return [r.place.instance_id for r in ([replica] if replica else fleet.replicas)]
 
 
+def _at(fleet: Fleet) -> At | None:
+    """Of any ready instance: what is asked is in the service's database."""
+    ready = (replica for replica in fleet.replicas if replica.state is State.READY)
+    return next((replica.place.at for replica in ready), None)
+
+
 def _wanted(text: str, was: int) -> int:
     """`3`, `+2` or `-1`. Raises `Misconfigured`."""
     if not text.lstrip("+-").isdecimal():
-        raise Misconfigured(f"{text!r} is no number of replicas", fix="3, +2 or -1")
+        raise Misconfigured(f"{text!r} is no number of replicas", fix="3, +2, -1 or auto")
     return was + int(text) if text[0] in "+-" else int(text)
 
 

@@ -47,10 +47,12 @@ class Meter:
             cpu = (times.user + times.system) / age
         else:
             cpu = process.cpu_percent() / 100
-        return Cost(_memory(process), cpu)
+        return Cost(fair_share(process), cpu)
 
 
-def _memory(process: psutil.Process) -> int:
+def fair_share(process: psutil.Process) -> int:
+    """Its memory in bytes, what it shares with others divided among them (PSS), where the system
+    can tell; else all that it has (RSS). Raises `psutil.Error` if it has gone."""
     try:
         return int(process.memory_full_info().pss)
     except (psutil.Error, AttributeError):

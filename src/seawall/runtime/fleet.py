@@ -1,15 +1,17 @@
 """The replicas of one service: how many there are, which goes, and in which order they change."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Refused
 from seawall.facts import Observer
+from seawall.runtime.door import Door
 from seawall.runtime.recipes import Recipe
-from seawall.runtime.replica import Replica, ReplicaSnapshot
+from seawall.runtime.replica import Place, Replica, ReplicaSnapshot
 from seawall.runtime.restart import State
 
 # More processes than this on one machine is a slip of the finger.
@@ -20,6 +22,33 @@ def leaving(names: Sequence[str], count: int, busy: Mapping[str, int]) -> list[s
     """Which `count` of `names` go: the least busy, and of those the youngest number."""
     newest_first = list(reversed(names))
     return sorted(newest_first, key=lambda name: busy.get(name, 0))[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """One place of a reload. `failed` says why its successor did not become ready, or, if it
+    `was_ready`, why it does not do; it is empty where all is well. `restored`: it runs the code
+    from before again."""
+
+    instance_id: str
+    after: float  # seconds from its start until it was ready, or had failed
+    failed: str = ""
+    restored: bool = False
+    last_words: tuple[str, ...] = ()
+    was_ready: bool = False
+
+
+Settled = Callable[[Place], Awaitable[str]]
+"""Asked once a place has its successor: why that does not do, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asleep:
+    """The place of the last replica that left, kept for the next one."""
+
+    number: int
+    place: Place
+    door: Door
 
 
 class Fleet:
@@ -46,6 +75,9 @@ class Fleet:
         self._replicas: dict[int, Replica] = {}
         self._changing = asyncio.Lock()
         self._runs: dict[int, asyncio.Task[None]] = {}
+        self._beside: set[Replica] = set()  # on trial, or drained for a successor
+        self._asleep: _Asleep | None = None  # where the next replica comes to
+        self._door: Door | None = None  # before which callers waited last
 
     @property
     def desired(self) -> int:
@@ -60,32 +92,52 @@ class Fleet:
 
     def add(self) -> Replica:
         """One more. Raises `Misconfigured` if its address is taken."""
-        number = next(n for n in range(1, MOST_REPLICAS + 2) if n not in self._replicas)
-        replica = Replica(
-            self.recipe.place(number),
+        if (asleep := self._asleep) is not None:
+            self._asleep = None
+            asleep.door.open()  # callers are told of the place until its replica is ready
+            number, place = asleep.number, asleep.place
+        else:
+            number = next(n for n in range(1, MOST_REPLICAS + 2) if n not in self._replicas)
+            place = self.recipe.place(number)
+        replica = self._replicas[number] = self._replica(place)
+        return replica
+
+    def _replica(self, place: Place, after: Replica | None = None) -> Replica:
+        return Replica(
+            place,
             self.recipe.start,
             observer=self._observer,
             clock=self._clock,
             rng=self._rng,
+            after=after,
         )
-        self._replicas[number] = replica
-        return replica
 
     def run(self) -> None:
         """Start what was added."""
         for number, replica in self._replicas.items():
             if number not in self._runs:
-                task = self._tasks.start(replica.run(), name=replica.place.instance_id)
-                task.add_done_callback(self._ended)
-                self._runs[number] = task
+                self._runs[number] = self._run(replica)
+
+    def _run(self, replica: Replica) -> asyncio.Task[None]:
+        task = self._tasks.start(replica.run(), name=replica.place.instance_id)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # Whoever owns the tasks raises the error; the rest must not go on as if nothing were.
         if not task.cancelled() and task.exception() is not None:
             self._on_defect()
 
-    async def scale(self, count: int, busy: Mapping[str, int]) -> None:
-        """Have `count` replicas; returns when those that leave have left. Raises `Refused`."""
+    @property
+    def asleep(self) -> bool:
+        """Whether nothing runs, and a caller would wake it."""
+        return self._asleep is not None
+
+    async def scale(self, count: int, busy: Mapping[str, int], door: Door | None = None) -> None:
+        """Have `count` replicas; returns when those that leave have left. Raises `Refused`.
+
+        Without any, callers wait before the `door`, if there is one.
+        """
         if not 0 <= count <= MOST_REPLICAS:
             raise Refused(f"{self.name} can have 0 to {MOST_REPLICAS} replicas, not {count}")
         async with self._changing:
@@ -95,14 +147,44 @@ class Fleet:
             names = [replica.place.instance_id for replica in self.replicas]
             gone = set(leaving(names, max(0, self.desired - count), busy))
             numbers = [n for n, r in self._replicas.items() if r.place.instance_id in gone]
+            last = numbers.pop(0) if numbers and not count and door is not None else None
             await asyncio.gather(*(self._remove(number) for number in numbers))
+            if last is not None and door is not None:
+                await self._sleep(last, door)
+            elif not count and door is None:
+                self._wake_no_more()
 
     async def _remove(self, number: int) -> None:
+        self._left(await self._end(number))
+
+    def _left(self, place: Place) -> None:
+        if self._door is not None:
+            self._door.close(place)
+        self.recipe.leave(place)
+
+    async def _end(self, number: int) -> Place:
         replica = self._replicas[number]
         await replica.stop()
         await asyncio.wait([self._runs.pop(number)])
         del self._replicas[number]
-        self.recipe.leave(replica.place)
+        return replica.place
+
+    async def _sleep(self, number: int, door: Door) -> None:
+        """Have the last one leave, and its place kept for who comes."""
+        place = self._replicas[number].place
+        if (listener := self.recipe.door(place)) is None:
+            await self._remove(number)
+            return
+        self._door = door
+        await door.show(place)
+        await self._end(number)
+        self._asleep = _Asleep(number, place, door)
+        door.watch(listener)
+
+    def _wake_no_more(self) -> None:
+        if (asleep := self._asleep) is not None:
+            self._asleep = None
+            self._left(asleep.place)
 
     async def restart(self, instance_id: str | None = None) -> list[str]:
         """Replace the processes one after another, each when the one before is ready again.
@@ -115,9 +197,98 @@ class Fleet:
                 if instance_id in (None, replica.place.instance_id):
                     before = replica.restarts
                     await replica.restart()
-                    if not await _ready_again(replica, before):
+                    if not await ready_again(replica, before):
                         return [replica.place.instance_id]
         return []
+
+    async def reload(self, settled: Settled | None = None) -> AsyncIterator[Reloaded]:
+        """Replace the processes one after another, each only once its successor is ready beside
+        it: nobody is ever missing.
+
+        Where a successor does not become ready the one before goes on, and those that were
+        replaced already are put back to the code from before, where that is still at hand; so are
+        all where `settled` finds that one does not do. Tells
+        of each place as it is done, and goes on to its end when nobody listens any more. Raises
+        `Refused` where two cannot be in a place at a time.
+        """
+        # At most two steps for each place.
+        steps: asyncio.Queue[Reloaded | Refused | None] = asyncio.Queue(2 * MOST_REPLICAS + 1)
+        self._tasks.start(self._reload(steps.put_nowait, settled), name=f"reload {self.name}")
+        while (step := await steps.get()) is not None:
+            if isinstance(step, Refused):
+                raise step
+            yield step
+
+    async def replace(self, instance_id: str) -> None:
+        """Have another process for that instance: beside the one that is there if it can be, else
+        after it. One that does not become ready leaves the one before where it is."""
+        async with self._changing:
+            for number, replica in tuple(self._replicas.items()):
+                if replica.place.instance_id == instance_id:
+                    try:
+                        await self._succeed(number)
+                    except Refused:
+                        await replica.restart()
+
+    async def _reload(
+        self, tell: Callable[[Reloaded | Refused | None], None], settled: Settled | None
+    ) -> None:
+        async with self._changing:
+            try:
+                await self._succeed_all(tell, settled)
+            except Refused as refused:
+                tell(refused)
+        tell(None)
+
+    async def _succeed_all(self, tell: Callable[[Reloaded], None], settled: Settled | None) -> None:
+        self.recipe.renew()
+        done = []
+        for number in sorted(self._replicas):
+            told = await self._succeed(number)
+            if not told.failed:
+                done.append(number)
+                if settled is not None and (why := await settled(self._replicas[number].place)):
+                    told = replace(told, failed=why, was_ready=True)
+            tell(told)
+            if told.failed:
+                break
+        else:
+            return
+        if self.recipe.restore():
+            for number in done:
+                tell(replace(await self._succeed(number), restored=True))
+
+    async def _succeed(self, number: int) -> Reloaded:
+        """Have another process in that place, and return when the one before is gone."""
+        before = self._replicas.get(number)
+        if before is None or before.leaving:
+            return Reloaded(f"{self.name}-{number}", 0.0, "was stopped")
+        began = self._clock.now()
+        successor = self._replica(self.recipe.successor(before.place), before)
+        self._beside.add(successor)
+        run = self._run(successor)
+        await successor.becomes(State.READY, State.STOPPED)
+        after = self._clock.now() - began
+        name = before.place.instance_id
+        if successor.leaving:
+            await asyncio.wait([run])
+            self._beside.discard(successor)
+            self._abandon(successor.place, kept=before.place)
+            told = successor.snapshot()
+            return Reloaded(name, after, told.last_exit or "was stopped", False, told.last_words)
+        self._replicas[number] = successor
+        self._beside.discard(successor)
+        self._beside.add(before)
+        ended, self._runs[number] = self._runs[number], run
+        await before.stop()
+        await asyncio.wait([ended])
+        self._beside.discard(before)
+        self._abandon(before.place, kept=successor.place)
+        return Reloaded(name, after)
+
+    def _abandon(self, place: Place, *, kept: Place) -> None:
+        if place.address != kept.address:
+            self.recipe.leave(place)
 
     async def ready(self) -> None:
         """Return when every replica is ready."""
@@ -126,16 +297,18 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop all of them, at the same time."""
-        await asyncio.gather(*(replica.stop() for replica in self.replicas))
+        everybody = (*self.replicas, *self._beside)
+        await asyncio.gather(*(replica.stop() for replica in everybody))
         if self._runs:
             await asyncio.wait(self._runs.values())
         for replica in self.replicas:
-            self.recipe.leave(replica.place)
+            self._left(replica.place)
+        self._wake_no_more()
         self._replicas.clear()
         self._runs.clear()
 
     def kill(self) -> None:
-        for replica in self.replicas:
+        for replica in (*self.replicas, *self._beside):
             replica.kill()
 
     def snapshot(self) -> tuple[ReplicaSnapshot, ...]:
@@ -146,10 +319,10 @@ class Fleet:
         return f"<Fleet {self.name} {ready}/{self.desired} ready>"
 
 
-async def _ready_again(replica: Replica, restarts: int) -> bool:
-    """Whether the new process gets ready before it dies."""
+async def ready_again(replica: Replica, restarts: int) -> bool:
+    """Whether the new process gets ready before it dies for the `restarts + 1`st time."""
     while True:
-        await replica.becomes(State.READY, State.WAITING, State.STOPPED)
+        await replica.becomes(State.READY, State.WAITING, State.STOPPED, State.FAILED)
         if replica.state is State.READY:
             return True
         if replica.restarts > restarts or replica.leaving:

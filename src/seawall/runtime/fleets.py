@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seawall.errors import Misconfigured, Refused
@@ -13,15 +13,11 @@ from seawall.runtime.embedded import NAME as VALKEY
 from seawall.runtime.embedded import embedded_url, find_server
 from seawall.runtime.environment import Urls
 from seawall.runtime.fleet import Fleet
+from seawall.runtime.gateway_recipe import GatewayRecipe
 from seawall.runtime.layout import Layout
-from seawall.runtime.recipes import (
-    CommandRecipe,
-    GatewayRecipe,
-    ModuleRecipe,
-    Recipe,
-    ValkeyRecipe,
-)
+from seawall.runtime.recipes import CommandRecipe, ModuleRecipe, Recipe
 from seawall.runtime.restart import State
+from seawall.runtime.valkey_recipe import ValkeyRecipe
 from seawall.runtime.workshop import Workshop
 from seawall.spec.project import ServiceSpec, Spec
 
@@ -50,10 +46,15 @@ class Fleets:
     gateway: Fleet
     services: dict[str, Fleet]
     valkey: Fleet | None
+    canaries: dict[str, Fleet] = field(default_factory=dict)  # by the service they are of
 
     def all(self) -> tuple[Fleet, ...]:
         first = () if self.valkey is None else (self.valkey,)
-        return (*first, *self.services.values(), self.gateway)
+        return (*first, *self.services.values(), *self.canaries.values(), self.gateway)
+
+    def instances(self) -> list[str]:
+        """The names of all places."""
+        return [r.place.instance_id for fleet in self.all() for r in fleet.replicas]
 
     async def ready(self) -> None:
         """Return when every replica has been ready."""
@@ -73,13 +74,14 @@ class Fleets:
     async def stop(self) -> None:
         """The gateway, so that no new work comes; the services, together; then what they use."""
         await self.gateway.stop()
-        await asyncio.gather(*(fleet.stop() for fleet in self.services.values()))
+        services = (*self.services.values(), *self.canaries.values())
+        await asyncio.gather(*(fleet.stop() for fleet in services))
         if self.valkey is not None:
             await self.valkey.stop()
 
     def kill(self) -> None:
         """The same, at once. The Valkey is left to the end, since it has data to close."""
-        for fleet in (self.gateway, *self.services.values()):
+        for fleet in (self.gateway, *self.services.values(), *self.canaries.values()):
             fleet.kill()
 
 
@@ -132,7 +134,11 @@ def assemble(spec: Spec, workshop: Workshop, listener: socket.socket, make: Make
             recipe = CommandRecipe(name, service, workshop)
         else:
             continue
-        services[name] = _filled(make(name, recipe), service.replicas.min)
+        # One that sleeps has to run once, to say what it consumes.
+        count = max(1, service.replicas.min) if service.scale else service.replicas.min
+        # Those that go on are kept; whoever scales decides about them again.
+        count = max([count, *workshop.estate.numbers(name)])
+        services[name] = _filled(make(name, recipe), count)
     gateway = make(GATEWAY, GatewayRecipe(spec, listener, workshop))
     return Fleets(_filled(gateway, spec.gateway.replicas), services, valkey)
 

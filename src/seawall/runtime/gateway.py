@@ -21,12 +21,15 @@ from seawall.gateway.admin import admin
 from seawall.gateway.config import GatewayConfig
 from seawall.gateway.gateway import Gateway
 from seawall.gateway.ledger import Ledger, MemoryLedger
-from seawall.registry.connect import RESP_SCHEMES, open_registry, split_namespace
+from seawall.identity.credentials import Credentials
+from seawall.registry.connect import RESP_SCHEMES, beside, open_registry, split_namespace
 from seawall.registry.watcher import Watcher
+from seawall.runtime import canary_routes
 from seawall.runtime.gateway_auth import KEYS_WITHIN, Providers, keys_read
 from seawall.runtime.gateway_config import gateway_config
 from seawall.runtime.gateway_reload import Reloader, narrate, on_signals
 from seawall.runtime.gateway_spans import gateway_spans, sampled
+from seawall.runtime.layout import Layout
 from seawall.spec.gateway import GatewaySpec
 from seawall.spec.load import load_spec
 from seawall.spec.project import Spec
@@ -41,7 +44,8 @@ def run(project: str, profile: str) -> int:
     configure(Resource("gateway", __version__, name), stream=sys.stderr)
 
     def read() -> Spec:
-        return load_spec(Path(project), profile=profile or None, environ=os.environ)
+        spec = load_spec(Path(project), profile=profile or None, environ=os.environ)
+        return canary_routes.with_trials(spec, canary_routes.read(Layout(spec.root).canaries))
 
     if sys.platform == "win32":
         return asyncio.run(_serve(read))
@@ -61,7 +65,9 @@ async def _serve(read: Callable[[], Spec]) -> int:
         registry = open_registry(spec.registry.url or "memory://seawall")
         stack.push_async_callback(registry.aclose)
         watcher = await stack.enter_async_context(Watcher(registry))
-        providers = Providers(watcher)
+        credentials = await _credentials(stack)
+        towards = None if credentials is None else credentials.towards
+        providers = Providers(watcher, towards)
         stack.push_async_callback(providers.aclose)
         auth = await providers.drafted(spec)
         await providers.adopt(auth)
@@ -82,6 +88,7 @@ async def _serve(read: Callable[[], Spec]) -> int:
             observer=narrate,
             ledger=ledger,
             spans=await stack.enter_async_context(gateway_spans(os.environ, name)),
+            towards=towards,
         )
         reload = Reloader(gateway, providers, read, spec, configured)
         where = admin_place(os.environ.get("SEAWALL_ADMIN", ""))
@@ -98,6 +105,17 @@ async def _serve(read: Callable[[], Spec]) -> int:
                 on_signals(loop, gateway, reload, tasks)
                 await stop.wait()
     return 0
+
+
+async def _credentials(stack: AsyncExitStack) -> Credentials | None:
+    """What services are called with, kept fresh; None: they are called in plain text."""
+    folder = os.environ.get("SEAWALL_TLS")
+    if not folder:
+        return None
+    credentials = await asyncio.to_thread(Credentials, folder, observer=narrate)
+    tasks = await stack.enter_async_context(Tasks())
+    tasks.start(credentials.follow(), name="certificate")
+    return credentials
 
 
 def limits_ledger(config: GatewayConfig, spec: Spec) -> Ledger | None:
@@ -118,7 +136,8 @@ def limits_ledger_url(config: GatewayConfig, spec: Spec) -> str | None:
     """Where that ledger is. Raises `Misconfigured` where it is no kind of ledger."""
     if not config.shares_limits:
         return None
-    url = spec.gateway.limits_url or spec.sessions.url or spec.registry.url or "memory://seawall"
+    shared = beside(spec.registry.url or "memory://seawall", spec.messages.url)
+    url = spec.gateway.limits_url or spec.sessions.url or shared or spec.registry.url or ""
     scheme = url.partition(":")[0]
     if scheme != "memory" and scheme not in RESP_SCHEMES:
         raise Misconfigured(

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from seawall.errors import NoInstance, Unavailable
+from seawall.errors import SeawallError, Unavailable
 from seawall.gateway.auth import Provider
+from seawall.gateway.upstream import Towards
 from seawall.identity.api_keys import ApiKey, ApiKeys
 from seawall.identity.keys import Keys, LocalKeys, key_from_secret, keys_from_file
 from seawall.identity.remote_keys import MAX_DOCUMENT, Fetch, RemoteKeys
@@ -20,9 +21,16 @@ from seawall.identity.tokens import TokenRules, TokenVerifier
 from seawall.registry.watcher import Watcher
 from seawall.spec.gateway import AuthSpec
 from seawall.spec.project import Spec
+from seawall.topology import Address
+from seawall.transport.http1 import request_head
+from seawall.transport.pool import Pool, PoolConfig
+from seawall.transport.tls import Secured
 
 # A key set is small and its server near; the reader's own patience ends sooner.
 _FETCH_WITHIN = 10.0  # seconds
+
+# Of a service of the project; one byte above the most, as for others, tells that there are more.
+_ONE = PoolConfig(limit=1, max_body=MAX_DOCUMENT + 1)
 
 _API_KEY_HEADER = "x-api-key"
 
@@ -42,8 +50,8 @@ class _Made:
 class Providers:
     """The authentications of one gateway process. `aclose` gives back what they hold."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, watcher: Watcher, towards: Towards | None = None) -> None:
+        self._fetch = _fetcher(watcher, towards)
         self._made: dict[str, _Made] = {}
 
     async def drafted(self, spec: Spec) -> "Draft":
@@ -76,7 +84,7 @@ class Providers:
     async def _make(self, auth: AuthSpec, spec: Spec) -> _Made:
         async with AsyncExitStack() as stack:
             remote: list[RemoteKeys] = []
-            provider = await _provider(auth, spec, self._watcher, stack, remote)
+            provider = await _provider(auth, spec, self._fetch, stack, remote)
             return _Made(auth, provider, tuple(remote), stack.pop_all())
 
 
@@ -120,7 +128,7 @@ async def keys_read(remote: Iterable[RemoteKeys], within: float) -> bool:
 async def _provider(
     auth: AuthSpec,
     spec: Spec,
-    watcher: Watcher,
+    fetch: Fetch,
     stack: AsyncExitStack,
     remote: list[RemoteKeys],
 ) -> Provider:
@@ -146,25 +154,37 @@ async def _provider(
     if auth.secret is not None:
         keys = LocalKeys([key_from_secret(auth.secret)])
     elif "://" in (url := auth.jwks or "") or url.startswith("service:"):
-        keys = fetched = await stack.enter_async_context(RemoteKeys(url, _fetcher(watcher)))
+        keys = fetched = await stack.enter_async_context(RemoteKeys(url, fetch))
         remote.append(fetched)
     else:
         keys = await asyncio.to_thread(keys_from_file, spec.root / url)
     return Provider(TokenVerifier(keys, rules))
 
 
-def _fetcher(watcher: Watcher) -> Fetch:
+def _fetcher(watcher: Watcher, towards: Towards | None = None) -> Fetch:
     async def fetch(url: str) -> bytes:
-        if url.startswith("service:"):
-            service, _, path = url.removeprefix("service:").partition("/")
-            try:
-                address = watcher.resolve(service)[0].address
-            except NoInstance as exc:
-                raise Unavailable(str(exc)) from exc
-            url = f"http://{address}/{path}"
-        return await asyncio.to_thread(_get, url)
+        if not url.startswith("service:"):
+            return await asyncio.to_thread(_get, url)
+        service, _, path = url.removeprefix("service:").partition("/")
+        try:
+            address = watcher.resolve(service)[0].address
+            return await _ask(address, f"/{path}", towards(service) if towards else None)
+        except SeawallError as exc:
+            raise Unavailable(f"{url}: {exc}") from exc
 
     return fetch
+
+
+async def _ask(address: Address, path: str, tls: Secured | None) -> bytes:
+    pool = Pool(address, _ONE, tls=tls)
+    try:
+        head = request_head("GET", path, str(address), [("accept", "application/json")], None)
+        answer = await pool.exchange(head, b"", within=_FETCH_WITHIN, method="GET")
+    finally:
+        pool.close()
+    if answer.status != 200:
+        raise Unavailable(f"{address} answered {answer.status}")
+    return answer.body
 
 
 def _get(url: str) -> bytes:

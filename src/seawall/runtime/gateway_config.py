@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from seawall.gateway.actions import Edits, Redirect, RegexRewrite, Respond
-from seawall.gateway.admission import Adaptive
 from seawall.gateway.balance import HealthCheck, Sticky
 from seawall.gateway.compression import Compression
 from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.cors import Cors
 from seawall.gateway.filter_config import FilterConfig, Phase
 from seawall.gateway.limits import Algorithm, Limit, LimitBy
+from seawall.resilience.admission import Adaptive
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.sharing import WhenAway
 from seawall.resilience.shed import Importance

@@ -17,6 +17,7 @@ from seawall.gateway.config import GatewayConfig
 from seawall.gateway.custom import FilterFailed, FilterSlow
 from seawall.gateway.describing import masked
 from seawall.gateway.gateway import Gateway, GatewayChanged
+from seawall.identity.credentials import CertificateRenewed, CertificateUnusable, PeerRefused
 from seawall.runtime.gateway_auth import KEYS_WITHIN, Providers, keys_read
 from seawall.spec.project import Spec
 
@@ -103,7 +104,11 @@ def on_signals(
 
 def narrate(fact: object) -> None:
     """Tell in the log what happens seldom, and an operator wants to know."""
-    if isinstance(fact, FilterFailed):
+    if isinstance(fact, PeerRefused | CertificateUnusable):
+        log.warning("%s", fact)
+    elif isinstance(fact, CertificateRenewed):
+        log.info("%s", fact)
+    elif isinstance(fact, FilterFailed):
         log.error("filter %s: %s: %s", fact.name, fact.kind, fact.detail)
     elif isinstance(fact, FilterSlow):
         said = "filter %s took %.1f ms, and everybody waited; slow calls so far: %d"

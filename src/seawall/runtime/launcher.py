@@ -67,7 +67,16 @@ class Launcher:
     grace, when it is killed.
     """
 
-    def __init__(self, control: socket.socket, tasks: Tasks, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        tasks: Tasks,
+        clock: Clock = SYSTEM,
+        *,
+        children: Mapping[int, Child] | None = None,
+        received: bytes = b"",
+    ) -> None:
+        """`children` and `received` are what was heard of a zygote that is taken over."""
         control.setblocking(False)
         self._control = control
         self._tasks = tasks
@@ -77,7 +86,8 @@ class Launcher:
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._requests: dict[int, _Request] = {}
-        self._children: dict[int, Child] = {}
+        self._children: dict[int, Child] = dict(children or {})
+        self._received = received
         self._branches: list[Launcher] = []
         self.lost: asyncio.Future[None] = loop.create_future()
         tasks.start(self._listen(), name="zygote")
@@ -133,12 +143,24 @@ class Launcher:
         self._branches = [*(branch for branch in self._branches if branch.alive), grown]
         return grown
 
+    def adopt(self, branch: "Launcher") -> None:
+        """That one is a branch of this one, and is closed with it."""
+        self._branches.append(branch)
+
+    async def became(self, pid: int, program: Program, sockets: Mapping[str, int]) -> None:
+        """Tell the zygote that a child is another program now. Raises `NotSent`."""
+        message = {"op": "became", "pid": pid, "program": program.to_json(), "fds": list(sockets)}
+        await self._send(message, list(sockets.values()))
+
     def close(self) -> None:
         """Let the zygote and its branches end; they stop the children they still have. Calling
         it twice is fine."""
         for branch in self._branches:
             branch.close()
         if self._control.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                # Without this word it would wait for another supervisor.
+                self._control.send(b'{"op": "end"}\n')
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
 
@@ -175,8 +197,11 @@ class Launcher:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        received = b""
+        received = self._received
         try:
+            for line in received.split(b"\n")[:-1]:
+                self._hear(json.loads(line))
+            received = received.rpartition(b"\n")[2]
             with contextlib.suppress(ConnectionError):
                 while data := await loop.sock_recv(self._control, 65536):
                     *lines, received = (received + data).split(b"\n")
@@ -258,17 +283,24 @@ def _lives(pid: int) -> bool:
 
 @asynccontextmanager
 async def zygote(
-    folder: Path, *, lock: int | None = None, spawn: bool = False, clock: Clock = SYSTEM
+    folder: Path,
+    *,
+    lock: int | None = None,
+    meeting: str = "",
+    spawn: bool = False,
+    clock: Clock = SYSTEM,
 ) -> AsyncIterator[Launcher]:
     """A warm parent for as long as the block runs; at its end it stops what it still has.
 
-    It keeps the descriptor `lock` open for as long as it, or a process it forked, lives.
+    It keeps the descriptor `lock` open for as long as it, or a process it forked, lives. If we
+    are killed it waits for another supervisor at `meeting`, if that is given.
     """
     ours, theirs = socket.socketpair()
     kept = [theirs.fileno(), *([] if lock is None else [lock])]
     command = [sys.executable, "-m", "seawall.runtime.zygote", "--control", str(theirs.fileno())]
     command += [] if lock is None else ["--lock", str(lock)]
     command += ["--spawn"] if spawn else []
+    command += ["--meeting", meeting] if meeting else []
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,

@@ -3,10 +3,13 @@
 .seawall/run/admin.sock     the supervisor's admin API
 .seawall/run/valkey.sock    the embedded Valkey
 .seawall/run/gateway-1.sock the admin listener of that gateway
+.seawall/run/canaries.json  new versions on trial
+.seawall/run/parent-9.sock  a warm parent without a supervisor waits there for the next one
 .seawall/run/*.lock         held while a supervisor, or its processes, live
 .seawall/logs/              one file per instance, and its predecessor
 .seawall/data/              SQLite files of services
 .seawall/valkey/            data of the embedded Valkey
+.seawall/identity/          the development authority; certificates of what runs
 """
 
 import hashlib
@@ -54,6 +57,11 @@ class Layout:
         return self.run / "processes.lock"
 
     @property
+    def canaries(self) -> Path:
+        """New versions on trial, for the gateways."""
+        return self.run / "canaries.json"
+
+    @property
     def supervisor_log(self) -> Path:
         return self.logs / "supervisor.out"
 
@@ -65,9 +73,25 @@ class Layout:
     def valkey_socket(self) -> Path:
         return self._socket("valkey")
 
+    @property
+    def authority(self) -> Path:
+        """The development authority, with its key."""
+        return self.folder / "identity" / "authority.pem"
+
+    @property
+    def certificates(self) -> Path:
+        """A folder for each process that runs."""
+        return self.folder / "identity" / "certificates"
+
     def gateway_socket(self, instance_id: str) -> Path:
         """Of a gateway's admin listener."""
         return self._socket(instance_id)
+
+    @property
+    def parents(self) -> str:
+        """How the sockets begin on which parents wait whose supervisor was killed."""
+        longest = 4_194_304  # what Linux numbers processes up to
+        return str(self._socket(f"parent-{longest}")).removesuffix(f"-{longest}.sock")
 
     def database_url(self, service: str) -> str:
         """Where a service keeps its data if its spec names no database."""
@@ -82,6 +106,7 @@ class Layout:
             self.folder.chmod(0o700)
             for name in ("admin", "valkey"):
                 self._prepare_socket(name)
+            _prepare_private(Path(self.parents).parent)  # whose names are the longest
         except OSError as exc:
             raise Misconfigured(
                 f"{exc.filename or self.folder} cannot be written: {exc.strerror}",
@@ -93,9 +118,7 @@ class Layout:
         if path.parent == self.run:
             note.unlink(missing_ok=True)
             return
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.parent.stat().st_uid != os.getuid():
-            raise PermissionError(1, "it belongs to somebody else", str(path.parent))
+        _prepare_private(path.parent)
         note.write_text(f"{path}\n", encoding="utf-8")
 
     def _socket(self, name: str) -> Path:
@@ -104,3 +127,9 @@ class Layout:
             return path
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"seawall-{os.getuid()}-{digest}" / f"{name}.sock"
+
+
+def _prepare_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(1, "it belongs to somebody else", str(folder))

@@ -47,6 +47,12 @@ class Lock:
             return False
         return True
 
+    def inherit(self, fd: int) -> None:
+        """Hold it with those that hold it already: `fd` is theirs, and is closed."""
+        os.dup2(fd, self.fd, inheritable=False)
+        os.close(fd)
+        self.note(pid=os.getpid())
+
     def note(self, **values: object) -> None:
         """Say who holds it, for people; the lock itself needs no text."""
         with suppress(OSError):  # a full disk

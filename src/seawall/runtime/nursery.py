@@ -1,13 +1,15 @@
 """Keeps the warm parent alive, and hands it out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from seawall.clock import SYSTEM, Clock
 from seawall.errors import NotSent
 from seawall.facts import Observer
+from seawall.runtime.inheritance import Estate
 from seawall.runtime.launcher import Launcher, Unfit, zygote
 
 # A parent that dies again and again is not started faster than this.
@@ -42,13 +44,18 @@ class Nursery:
         *,
         observer: Observer,
         lock: int | None = None,
+        meeting: str = "",
+        estate: Estate | None = None,
         spawn: bool = False,
         clock: Clock = SYSTEM,
     ) -> None:
+        """The first parent is that of the `estate`, where it has one."""
         self._folder = folder
         self._modules = modules
         self._observer = observer
         self._lock = lock
+        self._meeting = meeting
+        self._estate = estate
         self._spawn = spawn
         self._clock = clock
         self._cold: Launcher | None = None
@@ -63,14 +70,14 @@ class Nursery:
 
     async def run(self) -> None:
         while True:
-            async with zygote(
-                self._folder, lock=self._lock, spawn=self._spawn, clock=self._clock
-            ) as launcher:
+            is_warm = self._estate is not None and self._estate.warm
+            async with self._parent() as launcher:
                 self._cold = launcher
                 self._tell()
                 await self._preload.wait()
                 try:
-                    await launcher.preload(self._modules)
+                    if not is_warm:
+                        await launcher.preload(self._modules)
                 except Unfit as exc:
                     self._observer(ParentUnfit(str(exc)))
                 except NotSent:
@@ -81,6 +88,26 @@ class Nursery:
             self._cold = self._warm = None
             self._observer(ParentLost(self._clock.now()))
             await self._clock.sleep(_PAUSE)
+
+    @asynccontextmanager
+    async def _parent(self) -> AsyncIterator[Launcher]:
+        estate, self._estate = self._estate, None
+        if estate is None or estate.root is None:
+            async with zygote(
+                self._folder,
+                lock=self._lock,
+                meeting=self._meeting,
+                spawn=self._spawn,
+                clock=self._clock,
+            ) as launcher:
+                yield launcher
+            return
+        try:
+            yield estate.root
+        finally:
+            estate.root.close()
+            # It is nobody's child by now: its end is that of its socket.
+            await asyncio.shield(estate.root.lost)
 
     def _tell(self) -> None:
         self._changed.set()

@@ -1,16 +1,22 @@
-"""Is it ready? One HTTP request to a health path, or one PING to a server."""
+"""Is it ready, does it live? One question: by HTTP, a connection, a command, or a PING."""
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import signal
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from seawall.runtime.asking import At
 from seawall.topology import Address
 
 # A probe asks whether the process answers; the reason for a no is ps's to show, and is short.
 _REASON = 300  # characters
+
+# Of an answer; the reason is at its beginning.
+_MOST = 65536  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,50 +25,98 @@ class Health:
 
     ready: bool
     reason: str = ""
+    answered: bool = field(default=True, compare=False)  # something was said, if only no
 
 
 Probe = Callable[[], Awaitable[Health]]
 
 
-def http_probe(address: Address, path: str, timeout: float = 2.0) -> Probe:
-    """Ready when `GET path` answers 2xx or 3xx within `timeout` seconds, as Kubernetes has it."""
+def http_probe(at: At, path: str, timeout: float = 2.0, *, any_answer: bool = False) -> Probe:
+    """Ready when `GET path` answers 2xx or 3xx within `timeout` seconds, as Kubernetes has it;
+    with `any_answer`, when it answers in HTTP at all: its event loop turns."""
     request = (
-        f"GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: seawall-probe\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {at}\r\nUser-Agent: seawall-probe\r\n"
         "Accept: application/json\r\nConnection: close\r\n\r\n"
     ).encode("latin-1", "replace")
 
-    async def ask() -> bytes:
-        reader, writer = await asyncio.open_connection(address.host, address.port)
-        try:
-            writer.write(request)
-            return await reader.read(65536)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+    async def ask(answer: bytearray) -> None:
+        async with contextlib.aclosing(_answers(at, request)) as pieces:
+            async for data in pieces:
+                answer += data
+                if len(answer) >= _MOST:
+                    return
+                if b"\r\n\r\n" in answer and _judged(path, bytes(answer), any_answer).ready:
+                    return  # of a failure the body says why
 
     async def probe() -> Health:
+        answer = bytearray()
         try:
             async with asyncio.timeout(timeout):
-                return _judged(path, await ask())
+                await ask(answer)
         except TimeoutError:
-            return Health(False, f"{path} did not answer within {timeout:g} s")
+            if b"\r\n\r\n" not in answer:
+                return Health(False, f"{path} did not answer within {timeout:g} s", False)
         except OSError as exc:
-            return Health(False, f"{address} refused: {exc.strerror or exc}")
+            return Health(False, f"{at} refused: {exc.strerror or exc}", False)
+        return _judged(path, bytes(answer), any_answer)
 
     return probe
 
 
-def _judged(path: str, answer: bytes) -> Health:
+async def _answers(at: At, request: bytes) -> AsyncGenerator[bytes]:
+    """The pieces of the answer. In plain text by plain calls on a socket: a stream costs twice as
+    much, and a supervisor asks a hundred replicas all day. Raises `OSError`."""
+    if at.tls is not None:
+        reader, writer = await at.connect()
+        try:
+            writer.write(request)
+            while data := await reader.read(_MOST):
+                yield data
+        finally:
+            writer.close()
+        return
+    address, loop = at.address, asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        await loop.sock_connect(asking, (address.host, address.port))
+        await loop.sock_sendall(asking, request)
+        while data := await loop.sock_recv(asking, _MOST):
+            yield data
+
+
+def _judged(path: str, answer: bytes, any_answer: bool) -> Health:
     head, _, body = answer.partition(b"\r\n\r\n")
     parts = head.split(b"\r\n", 1)[0].split(b" ", 2)
     if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
-        return Health(False, f"{path} was not answered in HTTP")
+        return Health(False, f"{path} was not answered in HTTP", False)
     status = int(parts[1])
-    if 200 <= status < 400:
+    if any_answer or 200 <= status < 400:
         return Health(True)
     said = body[:_REASON].decode("utf-8", "replace").strip()
     return Health(False, f"{path} answered {status} {said}".strip())
+
+
+class Overheard:
+    """Does it live? What answered another question since the last time does, and is not asked."""
+
+    def __init__(self, ask: Probe) -> None:
+        self._ask = ask
+        self._heard = False
+
+    def listening(self, probe: Probe) -> Probe:
+        """That other question, an answer to which is heard here."""
+
+        async def heard() -> Health:
+            health = await probe()
+            self._heard = self._heard or health.answered
+            return health
+
+        return heard
+
+    async def probe(self) -> Health:
+        heard, self._heard = self._heard, False
+        return Health(True) if heard else await self._ask()
 
 
 def ping_probe(socket: Path, timeout: float = 1.0) -> Probe:
@@ -87,6 +141,61 @@ def ping_probe(socket: Path, timeout: float = 1.0) -> Probe:
         except OSError as exc:
             return Health(False, f"{socket.name}: {exc.strerror or exc}")
         return Health(answer == "+PONG", "" if answer == "+PONG" else answer)
+
+    return probe
+
+
+def tcp_probe(address: Address, timeout: float) -> Probe:
+    """Ready when a connection is taken within `timeout` seconds."""
+
+    async def probe() -> Health:
+        try:
+            async with asyncio.timeout(timeout):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+        except TimeoutError:
+            return Health(False, f"{address} took no connection within {timeout:g} s")
+        except OSError as exc:
+            return Health(False, f"{address} refused: {exc.strerror or exc}")
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return Health(True)
+
+    return probe
+
+
+def exec_probe(
+    command: Sequence[str], environment: Mapping[str, str], folder: str, timeout: float
+) -> Probe:
+    """Ready when `command` ends with status 0 within `timeout` seconds; later it is killed, with
+    all that it started."""
+
+    async def probe() -> Health:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=dict(environment),
+                cwd=folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            return Health(False, f"cannot run {command[0]}: {exc.strerror}")
+        try:
+            async with asyncio.timeout(timeout):
+                said, _ = await process.communicate()
+        except TimeoutError:
+            return Health(False, f"{command[0]} did not end within {timeout:g} s")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        if process.returncode == 0:
+            return Health(True)
+        words = said[:_REASON].decode("utf-8", "replace").strip()
+        return Health(False, f"{command[0]} ended with status {process.returncode} {words}".strip())
 
     return probe
 

@@ -39,12 +39,15 @@ class Exit:
             return f"killed by signal {-self.status}"
 
 
-class Output:
-    """Reads a child's pipe, hands on every line and keeps the last ones."""
+Sink = Callable[[str], None]
 
-    def __init__(self, fd: int, sink: Callable[[str], None]) -> None:
+
+class Output:
+    """Reads a child's pipe, hands on every line to `sink` and keeps the last ones."""
+
+    def __init__(self, fd: int, sink: Sink) -> None:
         self._fd = fd
-        self._sink = sink
+        self.sink = sink
         self._partial = b""
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -69,7 +72,7 @@ class Output:
     def _say(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip("\r")
         self.last_words.append(text)
-        self._sink(text)
+        self.sink(text)
 
     def close(self) -> None:
         """Stop reading. Calling it twice is fine."""
@@ -106,6 +109,19 @@ class Process:
     def last_words(self) -> tuple[str, ...]:
         return tuple(self._output.last_words)
 
+    @property
+    def lives(self) -> bool:
+        return not self._child.ended.done()
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have `call` called on the loop, once, when it has ended."""
+        self._child.ended.add_done_callback(lambda _: call())
+
+    def begin(self, sink: Sink) -> None:
+        """What waited begins its work: its age counts from now, and its output goes to `sink`."""
+        self.started_at = self._clock.now()
+        self._output.sink = sink
+
     def age(self) -> float:
         return self._clock.now() - self.started_at
 
@@ -130,13 +146,13 @@ class Process:
             return await self.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        if not self._child.ended.done():
+        if self.lives:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL to it and to all it started."""
-        if not self._child.ended.done():
+        if self.lives:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 

@@ -1,7 +1,7 @@
 """What a process is to run, as a value that crosses to the process that starts it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 
@@ -22,6 +22,10 @@ class Program:
     grace: float = 10.0  # seconds
     # A server that the others need while they stop is stopped after them.
     last: bool = False
+
+    def with_environment(self, more: Mapping[str, str]) -> Self:
+        """The same with more in its environment."""
+        return replace(self, environment={**self.environment, **more})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,36 +1,38 @@
-"""How the process in a place is made, for each kind of place."""
+"""How the process in a place is made: what any such recipe can, and those of services."""
 
 import asyncio
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from seawall.errors import NotSent
-from seawall.runtime.embedded import NAME as VALKEY
-from seawall.runtime.embedded import read_line, server_command
-from seawall.runtime.environment import replica_environment, service_environment
+from seawall.errors import NotSent, Refused
+from seawall.runtime.asked import Asked
+from seawall.runtime.asking import At
+from seawall.runtime.environment import identity, replica_environment, service_environment
 from seawall.runtime.launcher import Launcher, Unfit
 from seawall.runtime.layout import Layout
-from seawall.runtime.probe import ReadyPipe, http_probe, ping_probe
+from seawall.runtime.logs import plain
+from seawall.runtime.process import Process
 from seawall.runtime.program import Program
 from seawall.runtime.replica import Kind, Place, Started
+from seawall.runtime.restart import RestartConfig
 from seawall.runtime.sockets import listen, port_for_command
-from seawall.runtime.workshop import Workshop
-from seawall.spec.project import ServiceSpec, Spec
-from seawall.topology import Address
+from seawall.runtime.standbys import Standby, Standbys
+from seawall.runtime.workshop import Heir, Workshop
+from seawall.spec.project import ServiceSpec
+from seawall.topology import Address, parse_version
 
 HOST = "127.0.0.1"
 
+_SERVE = "seawall.service.serve:serve"
+
 # A service drains for as long as its spec says; it then needs a moment to close and exit.
-_EXTRA_GRACE = 3.0  # seconds
+EXTRA_GRACE = 3.0  # seconds
 
 # How long a command still answers after it has left the registry: callers are told within 0.1 s.
-_LINGER = 0.3  # seconds
-
-# A Seawall service tells the registry of itself; what we ask it is only shown.
-_CHECK_SERVICE = 5.0  # seconds
-# A command's readiness is what routes requests to it.
-_CHECK_COMMAND = 1.0  # seconds
+_LINGER = 0.5  # seconds
 
 
 class Recipe(Protocol):
@@ -38,17 +40,34 @@ class Recipe(Protocol):
 
     kind: Kind
 
+    @property
+    def standbys(self) -> Standbys | None:
+        """What waits to be a replica, where it can."""
+
     def place(self, number: int) -> Place:
         """The place of that number, with its address taken. Raises `Misconfigured`."""
 
     async def start(self, place: Place, incarnation: str) -> Started:
         """Start its process. Raises `NotSent`."""
 
+    def successor(self, place: Place) -> Place:
+        """The same place for a process that starts beside the one that is there. Raises
+        `Refused`, with the reason, where two cannot be there at the same time."""
+
     def renew(self) -> None:
         """A person asked for a restart: the next start uses the code as it is then."""
 
+    def restore(self) -> bool:
+        """The next start uses the code from before `renew`, if that is still at hand."""
+
+    def door(self, place: Place) -> socket.socket | None:
+        """The listening socket of the place, where it is ours."""
+
     def leave(self, place: Place) -> None:
         """The place is given up: free its address."""
+
+    def end(self) -> None:
+        """Nothing is started by it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,58 +83,111 @@ class ModuleRecipe:
 
     kind = Kind.SERVICE
 
-    def __init__(self, name: str, spec: ServiceSpec, workshop: Workshop) -> None:
+    def __init__(self, name: str, spec: ServiceSpec, workshop: Workshop, called: str = "") -> None:
         assert spec.module is not None
         self._name = name
+        self._called = called or name
         self._spec = spec
         self._module = spec.module
         self._workshop = workshop
         self._folder = _folder(spec, workshop.layout)
         self._environment = _environment(name, spec, workshop)
+        self._asked = Asked(spec, self._folder)
         self._listeners: dict[str, socket.socket] = {}
-        self._branch: Launcher | None = None
         self._alone: Launcher | None = None  # the parent with which no branch could be grown
-        self._retired: list[Launcher] = []
         self._growing = asyncio.Lock()
+        # Of a supervisor before us: the newest has the code that a crash brings back.
+        self._retired = list(workshop.estate.branches.get(name, ()))
+        self._branch = self._retired.pop() if self._retired else None
+        self.standbys = Standbys(spec.standbys, self._standby, workshop.clock)
 
     def place(self, number: int) -> Place:
-        instance_id = f"{self._name}-{number}"
-        listener = listen(HOST, self._spec.port + number - 1 if self._spec.port else 0)
+        instance_id = f"{self._called}-{number}"
+        wanted = self._spec.port + number - 1 if self._spec.port else 0
+        listener = self._workshop.socket_of(instance_id, wanted) or listen(HOST, wanted)
         self._listeners[instance_id] = listener
         return Place(
             service=self._name,
             instance_id=instance_id,
             kind=self.kind,
             address=Address(HOST, listener.getsockname()[1]),
+            tls=self._workshop.towards(self._name),
             version=self._spec.version,
             health_path=self._spec.health,
             zone=self._environment.get("SEAWALL_ZONE", ""),
             priority=self._spec.priority,
             start_within=self._spec.start_within,
-            grace=self._spec.drain + _EXTRA_GRACE,
-            check_every=_CHECK_SERVICE,
+            grace=self._spec.drain + EXTRA_GRACE,
+            startup=self._asked.startup,
+            readiness=self._asked.readiness,
+            liveness=self._asked.liveness,
+            restarts=_restarts(self._spec),
+            gives_up=self._spec.restart.then != "try",
         )
 
     async def start(self, place: Place, incarnation: str) -> Started:
         assert place.address is not None
+        own = identity(place.instance_id, incarnation, place.address)
+        program = self._program(place.instance_id, _SERVE, own)
+        if (heir := await self._workshop.heir(place, program)) is not None:
+            return self._going_on(place, heir)
+        certificate = await self._workshop.identified(place, incarnation)
+        own |= certificate
+        program = program.with_environment(certificate)
+        # On the place's socket another process may answer: a successor is asked on one of its own.
+        probed = listen(HOST, 0)
+        sockets = {
+            "SEAWALL_LISTEN_FD": self._listeners[place.instance_id].fileno(),
+            "SEAWALL_PROBE_FD": probed.fileno(),
+        }
+        at = At(Address(HOST, probed.getsockname()[1]), place.tls)
+        try:
+            process = await self._woken(program, own, sockets)
+            if process is None:
+                parent = await self._parent(await self._workshop.nursery.warm())
+                process = await self._workshop.launch(parent, program, sockets)
+        finally:
+            probed.close()
+        return self._asked.started(process, at, {**self._environment, **own})
+
+    def _going_on(self, place: Place, heir: Heir) -> Started:
+        probed = heir.heirloom.take_socket("SEAWALL_PROBE_FD")
+        assert probed is not None  # each has one
+        with probed:
+            at = At(Address(HOST, probed.getsockname()[1]), place.tls)
+        heir.heirloom.close()
+        environment = heir.heirloom.program.environment
+        started = self._asked.started(heir.process, at, environment)
+        return replace(started, incarnation=heir.heirloom.incarnation)
+
+    async def _woken(
+        self, program: Program, own: Mapping[str, str], sockets: Mapping[str, int]
+    ) -> Process | None:
+        """One that waited and is that replica now, if there is one."""
+        while (standby := self.standbys.take()) is not None:
+            if standby.become(self._workshop.logs.sink(program.name, plain), own, sockets):
+                with suppress(NotSent):  # its parent is gone, and so is it
+                    await standby.parent.became(standby.process.pid, program, sockets)
+                return standby.process
+        return None
+
+    async def _standby(self) -> Standby:
         parent = await self._parent(await self._workshop.nursery.warm())
-        environment = replica_environment(
-            self._environment,
-            instance_id=place.instance_id,
-            incarnation=incarnation,
-            address=place.address,
-        )
-        program = Program(
-            name=place.instance_id,
-            call="seawall.service.serve:serve",
+        program = self._program(f"{self._name}-standby", "seawall.runtime.standby:run", {})
+        return await self._workshop.standby(parent, program)
+
+    def _program(self, name: str, call: str, more: Mapping[str, str]) -> Program:
+        return Program(
+            name=name,
+            call=call,
             arguments=(self._module,),
-            environment=environment,
+            environment={**self._environment, **more},
             folder=self._folder,
-            grace=place.grace,
+            grace=self._spec.drain + EXTRA_GRACE,
         )
-        sockets = {"SEAWALL_LISTEN_FD": self._listeners[place.instance_id].fileno()}
-        process = await self._workshop.launch(parent, program, sockets)
-        return Started(process, http_probe(place.address, place.health_path))
+
+    def successor(self, place: Place) -> Place:
+        return place  # both accept on the socket of the place
 
     async def _parent(self, root: Launcher) -> Launcher:
         """The service's own warm parent; `root` if it cannot have one."""
@@ -125,7 +197,7 @@ class ModuleRecipe:
                 return self._branch
             if self._alone is root:
                 return root
-            program = Program(name=self._name, environment=self._environment, folder=self._folder)
+            program = Program(name=self._called, environment=self._environment, folder=self._folder)
             try:
                 module = self._module.partition(":")[0]
                 self._branch = await self._workshop.branch(root, program, module)
@@ -147,48 +219,96 @@ class ModuleRecipe:
         if self._branch is not None:
             self._retired.append(self._branch)
         self._branch = self._alone = None
+        self.standbys.discard()
+
+    def restore(self) -> bool:
+        # It is not buried while a replica of its lives, which the one that is there is.
+        if not self._retired or not self._retired[-1].alive:
+            return False
+        before = self._retired.pop()
+        self.renew()
+        self._branch = before
+        return True
+
+    def door(self, place: Place) -> socket.socket | None:
+        return self._listeners.get(place.instance_id)
 
     def leave(self, place: Place) -> None:
         self._listeners.pop(place.instance_id).close()
+
+    def end(self) -> None:
+        self.renew()
+        self._bury_retired()
 
 
 class CommandRecipe:
     """Any command that listens on $PORT."""
 
     kind = Kind.COMMAND
+    standbys: Standbys | None = None
 
-    def __init__(self, name: str, spec: ServiceSpec, workshop: Workshop) -> None:
+    def __init__(self, name: str, spec: ServiceSpec, workshop: Workshop, called: str = "") -> None:
         assert spec.command is not None
         self._name = name
+        self._called = called or name
         self._spec = spec
         self._command = tuple(spec.command)
         self._workshop = workshop
         self._folder = _folder(spec, workshop.layout)
         self._environment = _environment(name, spec, workshop)
-        self._ports: dict[str, int] = {}
+        self._asked = Asked(spec, self._folder)
+        self._ports: set[int] = set()
 
     def place(self, number: int) -> Place:
-        instance_id = f"{self._name}-{number}"
-        wanted = self._spec.port + number - 1 if self._spec.port else 0
-        port = port_for_command(HOST, wanted, self._ports.values(), self._workshop.rng)
-        self._ports[instance_id] = port
+        instance_id = f"{self._called}-{number}"
         return Place(
             service=self._name,
             instance_id=instance_id,
             kind=self.kind,
-            address=Address(HOST, port),
+            address=self._first_address(number, instance_id),
+            tls=self._workshop.towards(self._name),
             version=self._spec.version,
             health_path=self._spec.health,
             zone=self._environment.get("SEAWALL_ZONE", ""),
             priority=self._spec.priority,
             start_within=self._spec.start_within,
-            grace=self._spec.drain + _EXTRA_GRACE,
+            grace=self._spec.drain + EXTRA_GRACE,
             linger=_LINGER,
-            check_every=_CHECK_COMMAND,
+            startup=self._asked.startup,
+            readiness=self._asked.readiness,
+            liveness=self._asked.liveness,
+            restarts=_restarts(self._spec),
+            gives_up=self._spec.restart.then != "try",
         )
+
+    def _first_address(self, number: int, instance_id: str) -> Address:
+        """That of the process which is there already, if it is one that we would give."""
+        wanted = self._spec.port + number - 1 if self._spec.port else 0
+        heirloom = self._workshop.estate.get(instance_id)
+        if heirloom is not None:
+            port = int(heirloom.program.environment["PORT"])
+            if wanted in (0, port):
+                self._ports.add(port)
+                return Address(HOST, port)
+        return self._address(wanted)
+
+    def _address(self, wanted: int) -> Address:
+        port = port_for_command(HOST, wanted, self._ports, self._workshop.rng)
+        self._ports.add(port)
+        return Address(HOST, port)
+
+    def successor(self, place: Place) -> Place:
+        if self._spec.port:
+            raise Refused(
+                f"{self._name} has the fixed port {self._spec.port}, on which an old and a new "
+                "process cannot listen at the same time; leave services."
+                f"{self._name}.port out, or use: seawall restart {self._name}"
+            )
+        return replace(place, address=self._address(0))
 
     async def start(self, place: Place, incarnation: str) -> Started:
         assert place.address is not None
+        at = At(place.address, place.tls)
         parent = await self._workshop.nursery.cold()
         program = Program(
             name=place.instance_id,
@@ -202,113 +322,34 @@ class CommandRecipe:
             folder=self._folder,
             grace=place.grace,
         )
+        if (heir := await self._workshop.heir(place, program)) is not None:
+            heir.heirloom.close()
+            environment = heir.heirloom.program.environment
+            started = self._asked.started(heir.process, at, environment)
+            return replace(started, incarnation=heir.heirloom.incarnation)
+        program = program.with_environment(await self._workshop.identified(place, incarnation))
         process = await self._workshop.launch(parent, program, {})
-        return Started(process, http_probe(place.address, place.health_path))
+        return self._asked.started(process, at, program.environment)
 
     def renew(self) -> None:
         pass  # every start reads the program anew
 
-    def leave(self, place: Place) -> None:
-        del self._ports[place.instance_id]
+    def restore(self) -> bool:
+        return False  # what was overwritten on the disk is gone
 
-
-class GatewayRecipe:
-    """The gateway: all its replicas answer on one socket."""
-
-    kind = Kind.GATEWAY
-
-    def __init__(self, spec: Spec, listener: socket.socket, workshop: Workshop) -> None:
-        self._spec = spec
-        self._listener = listener
-        self._workshop = workshop
-        self._environment = service_environment(
-            workshop.inherited, workshop.urls, declared={}, database=None, drain=spec.gateway.drain
-        )
-
-    def place(self, number: int) -> Place:
-        return Place(
-            service="gateway",
-            instance_id=f"gateway-{number}",
-            kind=self.kind,
-            address=Address(self._spec.gateway.host, self._listener.getsockname()[1]),
-            grace=self._spec.gateway.drain + _EXTRA_GRACE,
-        )
-
-    async def start(self, place: Place, incarnation: str) -> Started:
-        parent = await self._workshop.nursery.warm()
-        ready = ReadyPipe()
-        program = Program(
-            name=place.instance_id,
-            call="seawall.runtime.gateway:run",
-            arguments=(str(self._spec.root), self._spec.profile or ""),
-            environment={
-                **replica_environment(
-                    self._environment,
-                    instance_id=place.instance_id,
-                    incarnation=incarnation,
-                    address=place.address,
-                ),
-                "SEAWALL_ADMIN": str(self._workshop.layout.gateway_socket(place.instance_id)),
-            },
-            folder=str(self._spec.root),
-            grace=place.grace,
-        )
-        sockets = {
-            "SEAWALL_LISTEN_FD": self._listener.fileno(),
-            "SEAWALL_READY_FD": ready.write,
-        }
-        try:
-            process = await self._workshop.launch(parent, program, sockets, ready.close)
-        except BaseException:
-            ready.close()
-            raise
-        finally:
-            ready.launched()
-        return Started(process, ready.probe)
-
-    def renew(self) -> None:
-        pass
+    def door(self, place: Place) -> socket.socket | None:
+        return None
 
     def leave(self, place: Place) -> None:
-        pass  # the socket is the gateway's, not the place's
+        assert place.address is not None
+        self._ports.discard(place.address.port)
+
+    def end(self) -> None:
+        pass  # nothing stays of it
 
 
-class ValkeyRecipe:
-    """The embedded Valkey, which ends after all who need it."""
-
-    kind = Kind.SERVER
-
-    def __init__(self, program: str, workshop: Workshop) -> None:
-        self._program = program
-        self._workshop = workshop
-
-    def place(self, number: int) -> Place:
-        return Place(
-            service=VALKEY,
-            instance_id=VALKEY,
-            kind=self.kind,
-            grace=10.0,
-            check_every=_CHECK_SERVICE,
-        )
-
-    async def start(self, place: Place, incarnation: str) -> Started:
-        parent = await self._workshop.nursery.cold()
-        program = Program(
-            name=place.instance_id,
-            arguments=server_command(self._program, self._workshop.layout),
-            environment=self._workshop.inherited,
-            folder=str(self._workshop.layout.valkey),
-            grace=place.grace,
-            last=True,
-        )
-        process = await self._workshop.launch(parent, program, {}, read=read_line)
-        return Started(process, ping_probe(self._workshop.layout.valkey_socket))
-
-    def renew(self) -> None:
-        pass
-
-    def leave(self, place: Place) -> None:
-        pass
+def _restarts(spec: ServiceSpec) -> RestartConfig:
+    return RestartConfig(intensity=spec.restart.intensity, period=spec.restart.period)
 
 
 def _folder(spec: ServiceSpec, layout: Layout) -> str:
@@ -320,11 +361,31 @@ def _locality(spec: ServiceSpec) -> dict[str, str]:
     return {name: value for name, value in said.items() if value}
 
 
+def canary_recipe(name: str, spec: ServiceSpec, workshop: Workshop) -> Recipe:
+    """Of the code as it is now, beside what runs: with places of its own, as a prerelease."""
+    version = parse_version(spec.version).finalize_version()
+    spec = spec.model_copy(
+        update={
+            "port": 0,
+            "version": f"{version}-canary",
+            "env": {**spec.env, "SEAWALL_VERSION_TAG": "canary"},
+        }
+    )
+    called = f"{name}-canary"
+    if spec.module is not None:
+        return ModuleRecipe(name, spec, workshop, called)
+    return CommandRecipe(name, spec, workshop, called)
+
+
+def _admission(spec: ServiceSpec) -> dict[str, str]:
+    return {} if spec.admission is None else {"SEAWALL_ADMISSION": spec.admission.model_dump_json()}
+
+
 def _environment(name: str, spec: ServiceSpec, workshop: Workshop) -> dict[str, str]:
     return service_environment(
         workshop.inherited,
         workshop.urls,
-        declared={**_locality(spec), **spec.env},
+        declared={**_locality(spec), **_admission(spec), **spec.env},
         database=spec.database or workshop.layout.database_url(name),
         drain=spec.drain,
     )

@@ -1,14 +1,16 @@
 """What the supervisor tells the registry.
 
 A Seawall `Service` registers itself. For a command, which knows nothing of the registry, the
-supervisor holds the lease. And when any replica dies its lease is taken back at once, so that
-callers see it within moments instead of when the lease runs out.
+supervisor holds the lease; so it does for a service that sleeps. And when any replica dies its
+lease is taken back at once, so that callers see it within moments instead of when the lease runs
+out.
 """
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from seawall.clock import Clock
@@ -20,10 +22,12 @@ from seawall.runtime.replica import (
     Kind,
     Place,
     ReplicaDied,
+    ReplicaHung,
     ReplicaReady,
     ReplicaStopped,
     ReplicaStopping,
     ReplicaUnready,
+    SuccessorFailed,
 )
 from seawall.topology import Address, Instance, InstanceState
 
@@ -79,18 +83,45 @@ class Registrar:
         except (SeawallError, TimeoutError):
             return ()
 
+    async def stand_in(self, place: Place) -> None:
+        """Have callers told of a place of which nothing runs, under a name beside it, until its
+        replica is ready or `stand_down`. It says of itself what the last replica said."""
+        said = next((i for i in await self.read() if i.instance_id == place.instance_id), None)
+        instance = replace(
+            said or self._instance(place, ""),
+            instance_id=f"{place.instance_id}-asleep",
+            incarnation=f"asleep.{secrets.token_hex(8)}",
+            state=InstanceState.READY,
+            started_at=self._clock.wall(),
+            in_flight=0,
+            metadata={},
+        )
+        self._held[instance.instance_id] = instance
+        await self._renew(instance)
+
+    def stand_down(self, place: Place) -> None:
+        """The opposite of `stand_in`; where nothing stands in it does nothing."""
+        name = f"{place.instance_id}-asleep"
+        if (held := self._held.pop(name, None)) is not None:
+            self._tasks.start(self._tell(self._registry.deregister(held)), name=f"end {name}")
+
     def __call__(self, fact: object) -> None:
         match fact:
+            case ReplicaReady(place=place) if place.kind is Kind.SERVICE:
+                self.stand_down(place)
             case ReplicaReady(place=place) if place.kind is Kind.COMMAND:
                 self._take(place, fact.incarnation)
-            case ReplicaUnready(place=place) | ReplicaStopping(place=place) if (
-                place.kind is Kind.COMMAND
-            ):
+            case (
+                ReplicaUnready(place=place)
+                | ReplicaStopping(place=place)
+                | ReplicaHung(place=place)
+            ) if place.kind is Kind.COMMAND:
                 self._give_back(place, fact.incarnation)
-            case ReplicaDied(place=place) | ReplicaStopped(place=place) if place.kind in (
-                Kind.COMMAND,
-                Kind.SERVICE,
-            ):
+            case (
+                ReplicaDied(place=place)
+                | ReplicaStopped(place=place)
+                | SuccessorFailed(place=place)
+            ) if place.kind in (Kind.COMMAND, Kind.SERVICE):
                 self._give_back(place, fact.incarnation)
 
     def _take(self, place: Place, incarnation: str) -> None:
@@ -101,7 +132,11 @@ class Registrar:
         self._tasks.start(self._renew(instance), name=f"register {place.instance_id}")
 
     def _give_back(self, place: Place, incarnation: str) -> None:
-        held = self._held.pop(place.instance_id, None) or self._instance(place, incarnation)
+        held = self._held.get(place.instance_id)
+        if held is not None and held.incarnation.startswith(incarnation):
+            del self._held[place.instance_id]
+        else:  # a service speaks for itself; or a successor has the place by now
+            held = self._instance(place, incarnation)
         self._tasks.start(
             self._tell(self._registry.deregister(held)), name=f"deregister {place.instance_id}"
         )

@@ -11,14 +11,23 @@ from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks, running
 from seawall.errors import NotSent
 from seawall.facts import Observer
-from seawall.runtime.probe import Probe
+from seawall.runtime.asking import At
+from seawall.runtime.probe import Health, Probe
 from seawall.runtime.process import Exit, Process
-from seawall.runtime.restart import Event, Restarts, State, Verdict, step
+from seawall.runtime.restart import Event, RestartConfig, Restarts, State, Verdict, step
+from seawall.runtime.thresholds import Finding, ProbeConfig, Tally
 from seawall.topology import Address
+from seawall.transport.tls import Secured
 
 # Between two questions to a process that starts: a start takes some 100 ms, and its readiness
 # should not be noticed much later than it is there.
 _ASK_EVERY = 0.05  # seconds
+
+# What does not live gets so long to end by itself before SIGKILL.
+_HUNG_GRACE = 1.0  # seconds
+
+
+_RESTARTS = RestartConfig()
 
 
 class Kind(StrEnum):
@@ -38,6 +47,7 @@ class Place:
     instance_id: str
     kind: Kind = Kind.SERVICE
     address: Address | None = None
+    tls: Secured | None = None  # how it is asked there; None: in plain text
     version: str = "0.0.0"
     health_path: str = "/readyz"
     zone: str = ""
@@ -45,7 +55,15 @@ class Place:
     start_within: float = 30.0  # seconds to become ready
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     linger: float = 0.0  # seconds between leaving the registry and SIGTERM
-    check_every: float | None = None  # seconds between probes once it is ready
+    startup: ProbeConfig | None = None
+    readiness: ProbeConfig | None = None  # once it has been ready
+    liveness: ProbeConfig | None = None
+    restarts: RestartConfig = _RESTARTS
+    gives_up: bool = False  # when it keeps dying; else it is tried for ever
+
+    @property
+    def at(self) -> At | None:
+        return None if self.address is None else At(self.address, self.tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,16 @@ class ReplicaUnready:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaHung:
+    """It does not live, as its liveness probe has it, and is ended."""
+
+    place: Place
+    incarnation: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaStopping:
     place: Place
     incarnation: str
@@ -91,6 +119,26 @@ class ReplicaDied:
     was_ready: bool
     last_words: tuple[str, ...]
     verdict: Verdict
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGivenUp:
+    """It kept dying, and is not started again until a person acts."""
+
+    place: Place
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorFailed:
+    """It ended before it was ready; the one it was to follow goes on."""
+
+    place: Place
+    incarnation: str
+    reason: str
+    last_words: tuple[str, ...]
     at: float
 
 
@@ -120,10 +168,13 @@ class ReplicaSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process and the question whether it is ready."""
+    """A process and the questions to it: whether it is ready, has started, and lives."""
 
     process: Process
     probe: Probe
+    startup: Probe | None = None
+    liveness: Probe | None = None
+    incarnation: str = ""  # of one that was started before, and goes on
 
 
 Start = Callable[[Place, str], Awaitable[Started]]
@@ -131,10 +182,21 @@ Start = Callable[[Place, str], Awaitable[Started]]
 
 
 class Replica:
-    """Keeps the place filled from `run` until `stop`."""
+    """Keeps the place filled from `run` until `stop`.
+
+    With `after`, it is started beside that one, to follow it: until it has been ready once it is
+    on trial, and `run` ends with the first process.
+    """
 
     def __init__(
-        self, place: Place, start: Start, *, observer: Observer, clock: Clock, rng: Random
+        self,
+        place: Place,
+        start: Start,
+        *,
+        observer: Observer,
+        clock: Clock,
+        rng: Random,
+        after: "Replica | None" = None,
     ) -> None:
         self.place = place
         self.state = State.WAITING
@@ -143,10 +205,11 @@ class Replica:
         self._observer = observer
         self._clock = clock
         self._rng = rng
-        self._restarts = Restarts()
+        self._on_trial = after is not None
+        self._restarts = Restarts(place.restarts, after.restarts if after else 0)
         self._process: Process | None = None
         self._leaving = False
-        self._again = False
+        self._again = self._hopeless = False
         self._poke = asyncio.Event()
         self._reason = ""
         self._last_exit = ""
@@ -161,8 +224,23 @@ class Replica:
             await self._pause(delay)
             if not self._leaving:
                 delay = await self._life()
-        if self.state is State.WAITING:
+            if self._hopeless and not self._leaving:
+                await self._give_up()
+                delay = 0.0
+        if self.state in (State.WAITING, State.FAILED):
             self._move(Event.STOP)
+
+    async def _give_up(self) -> None:
+        """Return when a person acted."""
+        rule = self.place.restarts
+        self._hopeless = False
+        self._reason = f"given up after {rule.intensity} deaths within {rule.period:g} s"
+        self._poke.clear()
+        self._move(Event.GIVEN_UP)
+        self._observer(ReplicaGivenUp(self.place, self._reason, self._clock.now()))
+        await self._poke.wait()
+        if not self._leaving:
+            self._move(Event.REVIVED)
 
     async def stop(self) -> None:
         """Ask it to go, and return when it has. `run` ends."""
@@ -213,6 +291,7 @@ class Replica:
         """One process, from its start to its end; the seconds until the next."""
         self.incarnation = secrets.token_hex(8)
         self._again = False
+        self._reason = ""
         try:
             started = await self._start(self.place, self.incarnation)
         except NotSent as exc:
@@ -220,6 +299,7 @@ class Replica:
             self.launched.set()
             return self._died(Exit(None), 0.0, (str(exc),))
         process = self._process = started.process
+        self.incarnation = started.incarnation or self.incarnation
         self._move(Event.LAUNCHED)
         self.launched.set()
         now = self._clock.now()
@@ -232,21 +312,76 @@ class Replica:
         return self._died(ending, process.age(), process.last_words)
 
     async def _attend(self, started: Started) -> None:
-        """Ask whether it is ready until it is; then, where wanted, whether it still is."""
+        """Ask whether it is ready until it is; then, where wanted, whether it still is; and all
+        the while, once it has started, whether it lives."""
         if self.state is State.STOPPING:
             await started.process.stop(self.place.grace)
             return
-        await self._await_ready(started)
-        while self.place.check_every is not None:
-            await self._clock.sleep(self.place.check_every)
-            await self._check(started.probe)
+        if not await self._has_started(started):
+            return
+        async with Tasks() as tasks:
+            tasks.start(self._stays_alive(started))
+            await self._await_ready(started)
+            await self._stays_ready(started.probe)
+            await tasks.join()
+
+    async def _has_started(self, started: Started) -> bool:
+        """Whether its startup probe passed; without one there is nothing to wait for."""
+        config, probe = self.place.startup, started.startup
+        if config is None or probe is None:
+            return True
+        tally = Tally(config)
+        await self._clock.sleep(config.initial_delay)
+        while self.state is State.STARTING:
+            health = await probe()
+            finding = tally.heard(health.ready)
+            if finding is Finding.PASSED:
+                return True
+            self._reason = health.reason
+            if finding is Finding.FAILED:
+                self._reason = f"not started after {tally.failures} probes: {health.reason}"
+                await started.process.stop(self.place.grace)
+                return False
+            await self._clock.sleep(tally.pause())
+        return False
+
+    async def _stays_alive(self, started: Started) -> None:
+        """End it when its liveness probe has failed."""
+        config, probe = self.place.liveness, started.liveness
+        if config is None or probe is None:
+            return
+        tally = Tally(config)
+        await self._clock.sleep(config.initial_delay)
+        while True:
+            health = await probe()
+            if tally.heard(health.ready) is Finding.FAILED and self.state is not State.STOPPING:
+                break
+            await self._clock.sleep(tally.pause())
+        self._reason = f"does not live: {health.reason}"
+        now = self._clock.now()
+        self._observer(ReplicaHung(self.place, self.incarnation, health.reason, now))
+        # What does not turn its loop cannot drain either.
+        await started.process.stop(min(self.place.grace, _HUNG_GRACE))
+
+    async def _stays_ready(self, probe: Probe) -> None:
+        config = self.place.readiness
+        if config is None:
+            return
+        tally = Tally(config)
+        while True:
+            await self._clock.sleep(tally.pause())
+            health = await probe()
+            self._noted(health, tally.heard(health.ready))
 
     async def _await_ready(self, started: Started) -> None:
+        config = self.place.readiness or ProbeConfig()
+        tally = Tally(config)
+        await self._clock.sleep(config.initial_delay)
         while True:
             health = await started.probe()
             if self.state is not State.STARTING:
                 return
-            if health.ready:
+            if tally.heard(health.ready) is Finding.PASSED:
                 self._ready()
                 return
             self._reason = health.reason
@@ -259,22 +394,19 @@ class Replica:
     def _ready(self) -> None:
         assert self._process is not None
         self._reason = ""
+        self._on_trial = False
         self._move(Event.PASSED)
         after, now = self._process.age(), self._clock.now()
         pid = self._process.pid
         self._observer(ReplicaReady(self.place, self.incarnation, pid, after, now))
 
-    async def _check(self, probe: Probe) -> None:
-        health = await probe()
-        if self.state is State.READY and not health.ready:
-            # Once more, since one slow answer is no illness.
-            health = await probe()
-        if self.state is State.READY and not health.ready:
+    def _noted(self, health: Health, finding: Finding | None) -> None:
+        if self.state is State.READY and finding is Finding.FAILED:
             self._reason = health.reason
             self._move(Event.FAILED)
             now = self._clock.now()
             self._observer(ReplicaUnready(self.place, self.incarnation, health.reason, now))
-        elif self.state is State.UNREADY and health.ready:
+        elif self.state is State.UNREADY and finding is Finding.PASSED:
             self._ready()
 
     async def _end(self) -> None:
@@ -296,9 +428,16 @@ class Replica:
             self._move(Event.DIED)
             self._observer(ReplicaStopped(self.place, self.incarnation, ending, now))
             return 0.0
-        verdict = self._restarts.died(ran_for, now, self._rng)
-        why = f" ({self._reason})" if self._reason and was is State.STARTING else ""
+        why = f" ({self._reason})" if self._reason else ""
         self._last_exit, self._last_words = f"{ending}{why}", last_words
+        if self._on_trial:
+            self._leaving = True
+            self._move(Event.DIED)
+            failed = SuccessorFailed(self.place, self.incarnation, self._last_exit, last_words, now)
+            self._observer(failed)
+            return 0.0
+        verdict = self._restarts.died(ran_for, now, self._rng)
+        self._hopeless = verdict.looping and self.place.gives_up
         self._move(Event.DIED)
         ready = was in (State.READY, State.UNREADY)
         self._observer(

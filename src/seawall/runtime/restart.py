@@ -2,7 +2,8 @@
 
 A replica that worked and then died is replaced at once: its callers wait. One that keeps dying
 is given longer and longer pauses, so that a service that cannot start costs next to nothing and
-disturbs nobody, and is still tried for ever: what it lacked may come back.
+disturbs nobody, and is still tried for ever: what it lacked may come back. Only where the project
+says so is it given up.
 """
 
 from collections import deque
@@ -23,6 +24,7 @@ class State(StrEnum):
     UNREADY = "unready"  # was ready, and does not answer its health path now
     STOPPING = "stopping"  # was asked to go
     STOPPED = "stopped"
+    FAILED = "failed"  # it died too often, and was given up until a person acts
 
 
 class Event(StrEnum):
@@ -33,6 +35,8 @@ class Event(StrEnum):
     FAILED = "failed"  # its health path stopped answering
     DIED = "died"
     STOP = "stop"
+    GIVEN_UP = "given up"
+    REVIVED = "revived"  # a person acted: it is tried again
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
@@ -49,6 +53,9 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.UNREADY, Event.STOP): State.STOPPING,
     (State.STOPPING, Event.DIED): State.STOPPED,
     (State.STOPPED, Event.LAUNCHED): State.STARTING,
+    (State.WAITING, Event.GIVEN_UP): State.FAILED,
+    (State.FAILED, Event.REVIVED): State.WAITING,
+    (State.FAILED, Event.STOP): State.STOPPED,
 }
 
 

@@ -20,6 +20,13 @@ class ProjectReady:
 
 
 @dataclass(frozen=True, slots=True)
+class TookOver:
+    """A supervisor before this one was killed; what it had started goes on under this one."""
+
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectWaiting:
     """Not everything is ready; these hold up the rest."""
 

@@ -12,16 +12,25 @@ It talks with the supervisor over a Unix socket, one JSON object a line, descrip
      "fds": ["log", "discard", NAME...]}
     {"op": "branch", "id": 2, "program": {...},    -> the same; then the branch's own socket speaks
      "fds": ["log", "discard", "control"]}
+    {"op": "became", "pid": n, "program": {...},   -> nothing: a child was made another one
+     "fds": [NAME...]}
+    {"op": "end"}                                  -> nothing: the end is meant
     a child died                                   -> {"pid": n, "status": wait status}
 
 Rules for whoever edits this: no threads, no event loop, nothing opened that a child must not
-have. When the socket closes the supervisor is gone: the children are stopped, the servers among
-them last, and this process ends after them. So nothing is left behind by kill -9.
+have. When the socket closes, the supervisor is gone. If it did not say so before it was killed,
+and another may come: see `orphaned`. Then the children are stopped, the servers among them last,
+and this process ends after them. So nothing is left behind by kill -9.
+
+To the next supervisor it says what it has, before it goes on as above:
+
+    {"parent": n, "name": "" or the branch's, "warm": [modules], "fds": ["lock"] or []}
+    {"child": n, "program": {...}, "branch": false, "fds": ["discard", "SEAWALL_LISTEN_FD"...]}
+    {"told": true}
 """
 
 import argparse
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -33,20 +42,22 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from seawall.clock import SYSTEM
+from seawall.runtime.kernel import die_with, name_process
+from seawall.runtime.orphaned import await_heir, hand_over
 from seawall.runtime.program import Program
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 
 # macOS forbids most of its libraries between fork and exec.
 _FORKS = sys.platform == "linux"
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+# What a child listens on.
+_INHERITED = ("SEAWALL_LISTEN_FD", "SEAWALL_PROBE_FD")
 
 # A branch waits for its own children first, and then needs a moment to end.
 _BRANCH_EXTRA = 2.0  # seconds
@@ -57,13 +68,27 @@ class _Child:
     program: Program
     discard: int  # the reading end of its output, held so that it can still write when we bury it
     branch: bool
+    # Sockets that a supervisor gave it, and its successor will need.
+    sockets: Mapping[str, int]
 
 
 class Zygote:
     """Serves requests until the supervisor is gone. In a forked child, `serve` returns what the
     child is to run."""
 
-    def __init__(self, control: socket.socket, *, spawn: bool = not _FORKS) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        *,
+        spawn: bool = not _FORKS,
+        lock: int | None = None,
+        meeting: str = "",
+    ) -> None:
+        self._lock = lock  # held open, and handed on
+        self._meeting = meeting  # where another supervisor finds us; empty: none will come
+        self._name = ""
+        self._warm: list[str] = []
+        self._meant = False  # the supervisor has said that it ends
         self._control = control
         self._spawn = spawn
         self._received = b""
@@ -82,6 +107,8 @@ class Zygote:
                 self._reap()
             if self._control.fileno() in ready:
                 if not self._receive():
+                    if self._inherited():
+                        continue
                     self._bury()
                     return None
                 while b"\n" in self._received:
@@ -99,6 +126,32 @@ class Zygote:
         self._received += data
         return bool(data)
 
+    def _inherited(self) -> bool:
+        """Whether another supervisor has come, and knows what we have."""
+        if self._meant or not self._meeting:
+            return False
+        heir = await_heir(self._meeting, self._wake[0], self._pipes, self._reap)
+        if heir is None:
+            return False
+        self._control.close()
+        self._control, self._received = heir, b""
+        _close(*self._fds)
+        self._fds.clear()
+        return hand_over(heir, self._estate())
+
+    def _pipes(self) -> list[int]:
+        return [child.discard for child in self._children.values()]
+
+    def _estate(self) -> list[tuple[str, Mapping[str, int]]]:
+        lock = {} if self._lock is None else {"lock": self._lock}
+        me = {"parent": os.getpid(), "name": self._name, "warm": self._warm, "fds": list(lock)}
+        facts: list[tuple[str, Mapping[str, int]]] = [(json.dumps(me), lock)]
+        for pid, child in self._children.items():
+            fds = {"discard": child.discard, **child.sockets}
+            fact = {"child": pid, "program": child.program.to_json(), "branch": child.branch}
+            facts.append((json.dumps({**fact, "fds": list(fds)}), fds))
+        return [*facts, (json.dumps({"told": True}), {})]
+
     def _report(self, **fact: object) -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone: the next read says so
             self._control.sendall(json.dumps(fact).encode() + b"\n")
@@ -107,13 +160,26 @@ class Zygote:
         if request["op"] == "preload":
             self._preload(request["modules"])
             return None
+        if request["op"] == "end":
+            self._meant = True
+            return None
         fds = {name: self._fds.popleft() for name in request["fds"]}
         program = Program.from_json(request["program"])
+        if request["op"] == "became":
+            self._became(request["pid"], program, fds)
+            return None
         if request["op"] == "branch" and self._spawn:
             self._report(id=request["id"], error="this machine cannot fork a warm process")
             _close(*fds.values())
             return None
         return self._fork(request, program, fds)
+
+    def _became(self, pid: int, program: Program, sockets: dict[str, int]) -> None:
+        child = self._children.get(pid)
+        if child is None:  # it has died already
+            _close(*sockets.values())
+        else:
+            self._children[pid] = replace(child, program=program, sockets=sockets)
 
     def _preload(self, modules: Sequence[str]) -> None:
         """Import, so that children need not. What cannot be shared is said, never hidden."""
@@ -131,6 +197,7 @@ class Zygote:
             return
         gc.collect()
         gc.freeze()  # or the first collection in a child would copy every page
+        self._warm = list(modules)
         self._report(ready=True)
 
     def _fork(
@@ -151,8 +218,9 @@ class Zygote:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         discard = fds.pop("discard")
+        sockets = {name: fds.pop(name) for name in _INHERITED if name in fds}
         _close(*fds.values())
-        self._children[pid] = _Child(program, discard, request["op"] == "branch")
+        self._children[pid] = _Child(program, discard, request["op"] == "branch", sockets)
         self._report(id=request["id"], pid=pid)
         return None
 
@@ -160,7 +228,7 @@ class Zygote:
         self, parent: int, op: str, program: Program, fds: dict[str, int]
     ) -> Program | None:
         os.setsid()
-        _name_process(program.name)
+        name_process(program.name)
         self._forget_parent()
         log = fds.pop("log")
         with open(os.devnull, "rb") as nothing:
@@ -172,7 +240,7 @@ class Zygote:
             self._become_branch(socket.socket(fileno=fds.pop("control")), program)
             return None
         _default_signals(execute=program.call is None)
-        _die_with(parent)
+        die_with(parent)
         os.environ.clear()
         os.environ.update(program.environment)
         for name, fd in fds.items():
@@ -185,12 +253,15 @@ class Zygote:
     def _forget_parent(self) -> None:
         """Close what belongs to the process we were forked from."""
         self._control.close()
-        _close(*self._wake, *(child.discard for child in self._children.values()))
+        _close(*self._wake)
+        for child in self._children.values():
+            _close(child.discard, *child.sockets.values())
         self._children.clear()
         self._received = b""
 
     def _become_branch(self, control: socket.socket, program: Program) -> None:
         self._control = control
+        self._name, self._warm = program.name, []
         self._wake = _wakeup_pipe()
         os.environ.clear()
         os.environ.update(program.environment)
@@ -207,7 +278,7 @@ class Zygote:
             _, status = os.waitpid(pid, 0)
             child = self._children.pop(pid, None)
             if child is not None:
-                _close(child.discard)
+                _close(child.discard, *child.sockets.values())
             self._report(pid=pid, status=status)
 
     def _bury(self) -> None:
@@ -278,22 +349,6 @@ def _default_signals(*, execute: bool) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _prctl(option: int, value: object) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _name_process(name: str) -> None:
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]))
-
-
-def _die_with(parent: int) -> None:
-    """Be asked to stop if the parent dies without having stopped us."""
-    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-    if os.getppid() != parent:  # it died before we asked
-        raise SystemExit(128 + signal.SIGTERM)
-
-
 def _threads() -> int:
     tasks = Path("/proc/self/task")
     return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
@@ -344,6 +399,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seawall-zygote")
     parser.add_argument("--control", type=int, help="descriptor of the supervisor's socket")
     parser.add_argument("--lock", type=int, default=-1, help="descriptor held while we live")
+    parser.add_argument("--meeting", default="", help="where another supervisor finds us")
     parser.add_argument("--spawn", action="store_true", default=not _FORKS)
     parser.add_argument("--run", help="a program, as JSON, to run at once")
     options = parser.parse_args(argv)
@@ -353,7 +409,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.set_inheritable(options.control, False)
     if options.lock >= 0:
         os.set_inheritable(options.lock, False)
-    program = Zygote(control, spawn=options.spawn).serve()
+    lock = None if options.lock < 0 else options.lock
+    zygote = Zygote(control, spawn=options.spawn, lock=lock, meeting=options.meeting)
+    program = zygote.serve()
     return 0 if program is None else run(program)
 
 

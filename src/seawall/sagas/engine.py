@@ -8,13 +8,11 @@ Timers are in the database too. Each replica of the service looks for those that
 that two of them take up is moved by one, and the other finds that there is nothing to do.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 import msgspec
-from sqlalchemy import MetaData
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,9 +26,11 @@ from seawall.messaging.outcomes import Retry
 from seawall.messaging.policy import RetryPolicy
 from seawall.messaging.tables import metadata
 from seawall.sagas import store
+from seawall.sagas.desk import NAME, Desk
+from seawall.sagas.host import Database, Host
+from seawall.sagas.intervention import Fail, Intervention, Resume, Skip, intervene
 from seawall.sagas.progress import (
     Answered,
-    Event,
     Kind,
     Move,
     Phase,
@@ -41,7 +41,8 @@ from seawall.sagas.progress import (
     advance,
     begin,
 )
-from seawall.sagas.saga import Data, Saga, Step
+from seawall.sagas.saga import Data, Saga, Step, commands
+from seawall.sagas.timeline import Cause, lines
 from seawall.telemetry import tracing
 from seawall.wire.envelope import Envelope, to_headers
 
@@ -62,38 +63,6 @@ ANSWER_RETRY = RetryPolicy(attempts=120, cap=30.0)
 
 # A saga's id, its step's name and this separator make a command's id.
 SEPARATOR = ":"
-
-
-class Database(Protocol):
-    """The service's database, as a service's `database()` returns it."""
-
-    def add_tables(self, metadata: MetaData) -> None:
-        """Create these tables too when the database is opened."""
-
-    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]: ...
-
-    def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
-
-
-Take = Callable[[Delivery, AsyncSession], Awaitable[None]]
-
-
-class Host(Protocol):
-    """What a saga needs of the service it lives in; `seawall.service.service.Service` is one."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def observer(self) -> Observer: ...
-
-    def worker(
-        self, queue: str, /, *, retry: RetryPolicy, config: ConsumerConfig
-    ) -> Callable[[Take], object]:
-        """Hand every delivery of `queue` to a function, in a transaction with its inbox row."""
-
-    def background(self, work: Callable[[], Coroutine[Any, Any, None]], /) -> object:
-        """Run `work` while the service runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +138,14 @@ class Flow(Generic[Data]):
         async def keep_time() -> None:
             await flow.keep_time(database)
 
+        for topic, model in commands(saga).items():
+            service.publishes(topic, model)
         database.add_tables(metadata)
         service.worker(flow.answers, retry=ANSWER_RETRY, config=ANSWER_CONFIG)(flow.take)
         service.background(keep_time)
+        desk = service.offer(NAME, Desk(database))
+        assert isinstance(desk, Desk), "nobody else offers sagas"
+        desk.add(flow)
         return flow
 
     @property
@@ -205,11 +179,11 @@ class Flow(Generic[Data]):
         saga, now = self._newest, self._clock.wall()
         before = begin(saga)
         move = advance(saga, before, Started(), now)
-        lines = _lines(saga, before, Started(), move)
+        what = lines(saga, before, Started(), move)
         text = data.model_dump_json()
-        if not await store.create(tx, saga, saga_id, text, move.progress, lines, now):
+        if not await store.create(tx, saga, saga_id, text, move.progress, what, now):
             return False
-        fact = _fact(saga, saga_id, before, move, 1, lines, now)
+        fact = _fact(saga, saga_id, before, move, 1, what, now)
         await self._follow(tx, saga, data, move.sends, fact)
         return True
 
@@ -227,7 +201,7 @@ class Flow(Generic[Data]):
         for saga_id, event in found:
             try:
                 async with database.transaction() as tx:
-                    moved += await self._happen(tx, saga_id, event)
+                    moved += await self._happen(tx, saga_id, event) is True
             except (NotSent, OutcomeUnknown, Retry, SQLAlchemyError) as error:
                 # One that fails must not keep the others from their turn.
                 self._observer(TimersWait(self.name, f"{saga_id}: {error}"))
@@ -255,21 +229,29 @@ class Flow(Generic[Data]):
         """How many sagas there are in each phase."""
         return await store.count(session, self.name)
 
-    async def _happen(self, tx: AsyncSession, saga_id: str, event: Event) -> bool:
+    async def intervene(self, tx: AsyncSession, saga_id: str, act: Intervention) -> bool:
+        """Do to that saga what a person asks for; False if there is none. Raises `Refused`."""
+        return await self._happen(tx, saga_id, act) is not None
+
+    async def _happen(self, tx: AsyncSession, saga_id: str, cause: Cause) -> bool | None:
+        """Let it happen; True if that moved the saga, None if there is no such saga."""
         stored = await store.load(tx, saga_id, lock=True)
         if stored is None or stored.name != self.name:
-            return False
+            return None
         saga = self._versions.get(stored.version)
         if saga is None:  # a newer replica began it, during a release: leave it to that one
             raise Retry(after=1.0, reason=f"saga {self.name} version {stored.version} is not here")
         now = self._clock.wall()
-        move = advance(saga, stored.progress, event, now)
+        if isinstance(cause, Resume | Skip | Fail):
+            move = intervene(saga, stored.progress, cause, now)
+        else:
+            move = advance(saga, stored.progress, cause, now)
         if move.stale:
             return False
-        lines = _lines(saga, stored.progress, event, move)
-        await store.save(tx, saga, stored, move.progress, lines, now)
+        what = lines(saga, stored.progress, cause, move)
+        await store.save(tx, saga, stored, move.progress, what, now)
         data = saga.data.model_validate_json(stored.data)
-        fact = _fact(saga, saga_id, stored.progress, move, stored.revision + 1, lines, now)
+        fact = _fact(saga, saga_id, stored.progress, move, stored.revision + 1, what, now)
         await self._follow(tx, saga, data, move.sends, fact)
         return True
 
@@ -317,7 +299,7 @@ def _fact(
     before: Progress,
     move: Move,
     revision: int,
-    lines: tuple[str, ...],
+    what: tuple[str, ...],
     now: float,
 ) -> SagaMoved:
     after = move.progress
@@ -328,7 +310,7 @@ def _fact(
         was=before.phase,
         revision=revision,
         steps={step.name: at.state for step, at in zip(saga.steps, after.steps, strict=True)},
-        what=lines,
+        what=what,
         reason=after.reason,
         at=now,
     )
@@ -359,45 +341,3 @@ def _reason(body: bytes) -> str:
         return ""
     # What the database keeps of it: long enough for a person, short enough for every row.
     return str(said.get("reason", ""))[:500] if isinstance(said, dict) else ""
-
-
-def _lines(saga: Saga[Any], before: Progress, event: Event, move: Move) -> tuple[str, ...]:
-    """The lines of the timeline for one transition. Attempts of a saga that is stuck leave none:
-    they go on for ever, the timeline does not."""
-    after = move.progress
-    unmoved = [step.state for step in before.steps] == [step.state for step in after.steps]
-    if before.phase is after.phase is Phase.STUCK and unmoved:
-        return ()
-    lines = [line] if (line := _happened(saga, event, after)) else []
-    for send in move.sends:
-        again = f", attempt {send.attempt}" if send.attempt > 1 else ""
-        verb = "asked for" if send.kind is Kind.DO else "being undone"
-        lines.append(f"{saga.steps[send.step].name} {verb}{again}")
-    if after.phase is not before.phase:
-        lines.append(str(after.phase))
-    return tuple(lines)
-
-
-_SAID = {
-    (StepState.DONE, True): "done",
-    (StepState.REJECTED, True): "rejected",
-    (StepState.UNKNOWN, False): "not answered in time",
-    (StepState.UNDONE, True): "undone",
-    (StepState.ASKED, True): "rejected, but must succeed",
-    (StepState.UNDOING, True): "undoing was rejected, but must succeed",
-}
-
-
-def _happened(saga: Saga[Any], event: Event, after: Progress) -> str:
-    if isinstance(event, Started):
-        return "started"
-    number = saga.number(event.step)
-    assert number is not None, "an event of an unknown step is stale"
-    state = after.steps[number].state
-    answered = isinstance(event, Answered)
-    if state is StepState.UNDOING and event.kind is Kind.DO:  # it was moved on at once
-        said = "done" if answered else "not answered in time"
-    else:
-        said = _SAID.get((state, answered), "")
-    reason = f": {event.reason}" if isinstance(event, Answered) and event.reason else ""
-    return f"{event.step} {said}{reason}" if said else ""

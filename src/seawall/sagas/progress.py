@@ -21,10 +21,11 @@ class Phase(StrEnum):
     STUCK = "stuck"  # a command that must not be given up keeps failing: somebody has to look
     COMPLETED = "completed"
     COMPENSATED = "compensated"
+    FAILED = "failed"  # a person gave it up where it stood: nothing more is asked of anybody
 
     @property
     def is_final(self) -> bool:
-        return self in (Phase.COMPLETED, Phase.COMPENSATED)
+        return self in (Phase.COMPLETED, Phase.COMPENSATED, Phase.FAILED)
 
 
 class StepState(StrEnum):
@@ -48,6 +49,9 @@ class StepEvent(StrEnum):
     UNDO_ACCEPT = "undo accept"
     UNDO_POSTPONE = "undo postpone"
     UNDO_REPEAT = "undo repeat"
+    SKIP = "skip"  # a person says that it counts as done
+    UNDO_SKIP = "undo skip"
+    ABANDON = "abandon"  # the saga turns back, or is given up, before its answer came
 
 
 STEP_MOVES: Mapping[tuple[StepState, StepEvent], StepState] = {
@@ -62,6 +66,10 @@ STEP_MOVES: Mapping[tuple[StepState, StepEvent], StepState] = {
     (StepState.UNDOING, StepEvent.UNDO_ACCEPT): StepState.UNDONE,
     (StepState.UNDOING, StepEvent.UNDO_POSTPONE): StepState.UNDOING,
     (StepState.UNDOING, StepEvent.UNDO_REPEAT): StepState.UNDOING,
+    (StepState.ASKED, StepEvent.SKIP): StepState.DONE,
+    (StepState.UNDOING, StepEvent.UNDO_SKIP): StepState.UNDONE,
+    (StepState.ASKED, StepEvent.ABANDON): StepState.UNKNOWN,
+    (StepState.UNDOING, StepEvent.ABANDON): StepState.UNKNOWN,
 }
 
 PHASE_MOVES: frozenset[tuple[Phase, Phase]] = frozenset(
@@ -76,6 +84,9 @@ PHASE_MOVES: frozenset[tuple[Phase, Phase]] = frozenset(
         (Phase.STUCK, Phase.COMPENSATING),
         (Phase.STUCK, Phase.COMPLETED),
         (Phase.STUCK, Phase.COMPENSATED),
+        (Phase.RUNNING, Phase.FAILED),
+        (Phase.COMPENSATING, Phase.FAILED),
+        (Phase.STUCK, Phase.FAILED),
     }
 )
 
@@ -99,11 +110,13 @@ class StepProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a saga is. `reason` says why it turned back; None while it goes forward."""
+    """Where a saga is. `reason` says why it turned back; None while it goes forward. At `deadline`
+    (wall clock, seconds) it turns back by itself; None once that cannot be any more."""
 
     phase: Phase
     steps: tuple[StepProgress, ...]
     reason: str | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +144,12 @@ class CameDue:
     attempt: int
 
 
-Event = Started | Answered | CameDue
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The time given to the whole saga is over."""
+
+
+Event = Started | Answered | CameDue | Overdue
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,28 +178,54 @@ def begin(saga: Saga[Any]) -> Progress:
 def advance(saga: Saga[Any], progress: Progress, event: Event, now: float) -> Move:
     """Let `event` happen at `now` (wall clock, seconds)."""
     if isinstance(event, Started):
-        if any(step.state is not StepState.WAITING for step in progress.steps):
+        return _start(saga, progress, now)
+    if isinstance(event, Overdue):
+        if progress.deadline is None or now < progress.deadline:
             return Move(progress, stale=True)
-        return _settle(saga, progress, (), now)
+        return turn_back(saga, progress, f"it was not done within {saga.deadline:g} s", now)
     number = saga.number(event.step)
     if number is None or (happened := _step_event(saga, progress, number, event)) is None:
         return Move(progress, stale=True)
+    if happened in (StepEvent.REPEAT, StepEvent.UNDO_REPEAT):
+        again, send = repeat(saga, progress, number, now)
+        return settle(saga, again, (send,), now)
     before = progress.steps[number]
-    after = _moved(before, happened)
-    sends: tuple[Send, ...] = ()
-    match happened:
-        case StepEvent.REPEAT | StepEvent.UNDO_REPEAT:
-            after = _sent(saga, number, replace(after, attempts=before.attempts + 1), now)
-            sends = (Send(number, event.kind, after.attempts),)
-        case StepEvent.POSTPONE | StepEvent.UNDO_POSTPONE:
-            # Never later than the timer that runs already, so that a rejection told
-            # again and again cannot put the next attempt off.
-            again = now + saga.patience.pause(before.attempts)
-            after = replace(after, due=again if before.due is None else min(before.due, again))
-        case _:
-            after = replace(after, due=None)
+    after = moved(before, happened)
+    if happened in (StepEvent.POSTPONE, StepEvent.UNDO_POSTPONE):
+        # Never later than the timer that runs already, so that a rejection told
+        # again and again cannot put the next attempt off.
+        later = now + saga.patience.pause(before.attempts)
+        after = replace(after, due=later if before.due is None else min(before.due, later))
+    else:
+        after = replace(after, due=None)
     reason = progress.reason or _why(event, after.state)
-    return _settle(saga, replace(_put(progress, number, after), reason=reason), sends, now)
+    return settle(saga, replace(put(progress, number, after), reason=reason), (), now)
+
+
+def _start(saga: Saga[Any], progress: Progress, now: float) -> Move:
+    if any(step.state is not StepState.WAITING for step in progress.steps):
+        return Move(progress, stale=True)
+    if saga.deadline is not None:
+        progress = replace(progress, deadline=now + saga.deadline)
+    return settle(saga, progress, (), now)
+
+
+def repeat(saga: Saga[Any], progress: Progress, number: int, now: float) -> tuple[Progress, Send]:
+    """Send the open command of a step again, as a further attempt."""
+    before = progress.steps[number]
+    undoing = before.state is StepState.UNDOING
+    after = moved(before, StepEvent.UNDO_REPEAT if undoing else StepEvent.REPEAT)
+    after = _sent(saga, number, replace(after, attempts=before.attempts + 1), now)
+    kind = Kind.UNDO if undoing else Kind.DO
+    return put(progress, number, after), Send(number, kind, after.attempts)
+
+
+def turn_back(saga: Saga[Any], progress: Progress, reason: str, now: float) -> Move:
+    """Undo what was done, and what is asked for, since it may have happened."""
+    for number, step in enumerate(progress.steps):
+        if step.state is StepState.ASKED:
+            progress = put(progress, number, replace(moved(step, StepEvent.ABANDON), due=None))
+    return settle(saga, replace(progress, reason=reason), (), now)
 
 
 def _step_event(
@@ -193,37 +237,42 @@ def _step_event(
     if asked is not event.kind:
         return None
     undoing = asked is Kind.UNDO
-    if isinstance(event, Answered) and event.ok:  # a yes to any attempt is a yes
+    pause = saga.steps[number].wait is not None  # its time is what was waited for
+    if event.ok if isinstance(event, Answered) else pause:  # a yes to any attempt is a yes
         return StepEvent.UNDO_ACCEPT if undoing else StepEvent.ACCEPT
     if event.attempt != step.attempts:
         return None
     if undoing:
         return StepEvent.UNDO_REPEAT if isinstance(event, CameDue) else StepEvent.UNDO_POSTPONE
-    if _no_way_back(saga, progress):
+    if no_way_back(saga, progress):
         return StepEvent.REPEAT if isinstance(event, CameDue) else StepEvent.POSTPONE
     return StepEvent.EXPIRE if isinstance(event, CameDue) else StepEvent.REJECT
 
 
-def _no_way_back(saga: Saga[Any], progress: Progress) -> bool:
+def no_way_back(saga: Saga[Any], progress: Progress) -> bool:
+    """Is the pivot done?"""
     return any(
         step.pivot and at.state is StepState.DONE
         for step, at in zip(saga.steps, progress.steps, strict=True)
     )
 
 
-def _moved(step: StepProgress, event: StepEvent) -> StepProgress:
+def moved(step: StepProgress, event: StepEvent) -> StepProgress:
+    """The step after `event`, which must be one that it has."""
     return replace(step, state=STEP_MOVES[step.state, event])
 
 
 def _sent(saga: Saga[Any], number: int, step: StepProgress, now: float) -> StepProgress:
     """The step with the timer of the command that is handed over now."""
-    wait = saga.steps[number].timeout
+    declared = saga.steps[number]
+    wait = declared.timeout if declared.wait is None else declared.wait
     if step.attempts > 1:
         wait = max(wait, saga.patience.pause(step.attempts))
     return replace(step, due=now + wait)
 
 
-def _put(progress: Progress, number: int, step: StepProgress) -> Progress:
+def put(progress: Progress, number: int, step: StepProgress) -> Progress:
+    """The progress with that step in its place."""
     steps = (*progress.steps[:number], step, *progress.steps[number + 1 :])
     return replace(progress, steps=steps)
 
@@ -236,7 +285,7 @@ def _why(event: Answered | CameDue, state: StepState) -> str | None:
     return None
 
 
-def _settle(saga: Saga[Any], progress: Progress, sends: tuple[Send, ...], now: float) -> Move:
+def settle(saga: Saga[Any], progress: Progress, sends: tuple[Send, ...], now: float) -> Move:
     """Ask for whatever can be asked for now, and say which phase that is."""
     if progress.reason is None:
         numbers, event = _next_forward(saga, progress.steps), StepEvent.ASK
@@ -244,13 +293,16 @@ def _settle(saga: Saga[Any], progress: Progress, sends: tuple[Send, ...], now: f
         numbers, event = _next_back(saga, progress.steps), StepEvent.UNDO
     kind = Kind.DO if event is StepEvent.ASK else Kind.UNDO
     for number in numbers:
-        asked = replace(_moved(progress.steps[number], event), attempts=1)
-        progress = _put(progress, number, _sent(saga, number, asked, now))
-        sends += (Send(number, kind, 1),)
+        asked = replace(moved(progress.steps[number], event), attempts=1)
+        progress = put(progress, number, _sent(saga, number, asked, now))
+        if saga.steps[number].wait is None:
+            sends += (Send(number, kind, 1),)
     phase = _phase(saga, progress)
     if phase is not progress.phase and (progress.phase, phase) not in PHASE_MOVES:
         raise AssertionError(f"no saga goes from {progress.phase} to {phase}")
-    return Move(replace(progress, phase=phase), sends)
+    too_late = phase.is_final or progress.reason is not None or no_way_back(saga, progress)
+    deadline = None if too_late else progress.deadline
+    return Move(replace(progress, phase=phase, deadline=deadline), sends)
 
 
 def _next_forward(saga: Saga[Any], steps: Sequence[StepProgress]) -> list[int]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import BaseModel
 
@@ -46,6 +46,13 @@ class Step(Generic[Data]):
     timeout: float = 120.0
     pivot: bool = False
     group: str | None = None
+    wait: float | None = None  # seconds; set by `pause`
+
+    @staticmethod
+    def pause(name: str, seconds: float) -> "Step[Any]":
+        """A step that asks nobody: it is done when `seconds` have passed, whatever was restarted
+        meanwhile."""
+        return Step(name=name, command="", ask=_itself, wait=seconds)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -55,6 +62,15 @@ class Step(Generic[Data]):
             )
         if self.timeout <= 0:
             raise Misconfigured(f"step {self.name}: timeout is above 0 s, not {self.timeout}")
+        if self.wait is not None and (self.wait <= 0 or self.command or self.pivot):
+            raise Misconfigured(
+                f"step {self.name}: a pause is above 0 s long and nothing else",
+                fix="Step.pause('cool-off', seconds=3600)",
+            )
+
+
+def _itself(data: Data) -> Data:
+    return data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +105,12 @@ class Saga(Generic[Data]):
     steps: Sequence[Step[Data]]
     version: int = 1
     patience: Patience = field(default_factory=Patience)
+    # Seconds from its start. When they are over before the pivot is done, it turns back.
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
+        if self.deadline is not None and self.deadline <= 0:
+            raise Misconfigured(f"saga {self.name}: deadline is above 0 s, not {self.deadline}")
         if not _NAME.fullmatch(self.name):
             raise Misconfigured(f"{self.name!r} cannot name a saga", fix="for example 'order'")
         names = [step.name for step in self.steps]
@@ -121,3 +141,24 @@ class Saga(Generic[Data]):
     def number(self, name: str) -> int | None:
         """Where the step of that name stands; None if there is none."""
         return next((n for n, step in enumerate(self.steps) if step.name == name), None)
+
+
+def commands(saga: Saga[Data]) -> dict[str, type[BaseModel] | None]:
+    """The topics of a saga's commands and compensations, and what is sent there.
+
+    That is what `ask` and `undo` are annotated to return; None where they are not.
+    """
+    found: dict[str, type[BaseModel] | None] = {}
+    for step in saga.steps:
+        found.setdefault(step.command, _returned(step.ask))
+        if step.compensation is not None:
+            found.setdefault(step.compensation, _returned(step.undo or step.ask))
+    return found
+
+
+def _returned(function: Callable[[Data], BaseModel]) -> type[BaseModel] | None:
+    try:
+        kind = get_type_hints(function).get("return")
+    except (NameError, TypeError):  # names that only a type checker sees; no plain function
+        return None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

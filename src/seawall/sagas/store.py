@@ -8,7 +8,7 @@ history. Statements are made once and run on the session's connection, for this 
 transition costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from seawall.errors import NotSent
 from seawall.messaging.tables import metadata
-from seawall.sagas.progress import CameDue, Kind, Phase, Progress, StepProgress, StepState
+from seawall.sagas.progress import (
+    CameDue,
+    Kind,
+    Overdue,
+    Phase,
+    Progress,
+    StepProgress,
+    StepState,
+)
 from seawall.sagas.saga import Saga
 
 # A saga's id is part of its commands' ids, which the inboxes of participants keep.
@@ -38,7 +46,8 @@ SAGAS = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("moved_at", sa.Float, nullable=False),
-    sa.Column("due_at", sa.Float),  # when the first of its timers runs out
+    sa.Column("deadline_at", sa.Float),  # when it turns back by itself
+    sa.Column("due_at", sa.Float),  # when the first of its timers runs out, the deadline included
     sa.Index("seawall_saga_phase", "name", "phase"),
 )
 sa.Index(
@@ -75,7 +84,7 @@ class Overtaken(NotSent):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A saga as it is in the database. `data` is JSON."""
+    """A saga as it is in the database. `data` is JSON, `names` are those of its steps."""
 
     saga_id: str
     name: str
@@ -83,6 +92,7 @@ class Stored:
     revision: int
     data: str
     progress: Progress
+    names: tuple[str, ...]
     started_at: float  # wall clock, seconds since 1970
     moved_at: float
 
@@ -128,13 +138,15 @@ async def load(session: AsyncSession, saga_id: str, *, lock: bool = False) -> St
     row = found.one_or_none()
     if row is None:
         return None
+    steps = _named(row.steps)
     return Stored(
         saga_id=row.saga_id,
         name=row.name,
         version=row.version,
         revision=row.revision,
         data=row.data,
-        progress=Progress(Phase(row.phase), _steps(row.steps), row.reason),
+        progress=Progress(Phase(row.phase), _steps(steps), row.reason, row.deadline_at),
+        names=tuple(name for name, *_ in steps),
         started_at=row.started_at,
         moved_at=row.moved_at,
     )
@@ -160,7 +172,7 @@ async def save(
 
 
 def _reached(saga: Saga[Any], progress: Progress, revision: int, now: float) -> dict[str, Any]:
-    dues = [at.due for at in progress.steps if at.due is not None]
+    timers = (progress.deadline, *(at.due for at in progress.steps))
     steps = [
         (step.name, at.state.value, at.attempts, at.due)
         for step, at in zip(saga.steps, progress.steps, strict=True)
@@ -171,7 +183,8 @@ def _reached(saga: Saga[Any], progress: Progress, revision: int, now: float) -> 
         "steps": msgspec.json.encode(steps).decode(),
         "reason": progress.reason,
         "moved_at": now,
-        "due_at": min(dues, default=None),
+        "deadline_at": progress.deadline,
+        "due_at": min((at for at in timers if at is not None), default=None),
     }
 
 
@@ -184,8 +197,8 @@ _Step = tuple[str, StepState, int, float | None]
 _STEPS = msgspec.json.Decoder(tuple[_Step, ...])
 
 
-def _steps(text: str) -> tuple[StepProgress, ...]:
-    return tuple(StepProgress(state, attempts, due) for _, state, attempts, due in _named(text))
+def _steps(steps: tuple[_Step, ...]) -> tuple[StepProgress, ...]:
+    return tuple(StepProgress(state, attempts, due) for _, state, attempts, due in steps)
 
 
 def _named(text: str) -> tuple[_Step, ...]:
@@ -194,20 +207,25 @@ def _named(text: str) -> tuple[_Step, ...]:
 
 async def due(
     session: AsyncSession, name: str, now: float, limit: int
-) -> list[tuple[str, CameDue]]:
-    """Commands whose time is over, of up to `limit` sagas of that name, longest first."""
+) -> list[tuple[str, CameDue | Overdue]]:
+    """Commands and sagas whose time is over, of up to `limit` sagas of that name, longest first."""
     rows = await session.execute(
-        sa.select(SAGAS.c.saga_id, SAGAS.c.steps)
+        sa.select(SAGAS.c.saga_id, SAGAS.c.steps, SAGAS.c.deadline_at)
         .where(SAGAS.c.due_at <= now, SAGAS.c.name == name)
         .order_by(SAGAS.c.due_at)
         .limit(limit)
     )
-    return [
-        (row.saga_id, CameDue(step, _kind(state), attempts))
-        for row in rows
-        for step, state, attempts, at in _named(row.steps)
-        if at is not None and at <= now
-    ]
+    found: list[tuple[str, CameDue | Overdue]] = []
+    for row in rows:
+        if row.deadline_at is not None and row.deadline_at <= now:
+            found.append((row.saga_id, Overdue()))
+            continue  # which ends the timers of what it asked for
+        found += [
+            (row.saga_id, CameDue(step, _kind(state), attempts))
+            for step, state, attempts, at in _named(row.steps)
+            if at is not None and at <= now
+        ]
+    return found
 
 
 def _kind(state: StepState) -> Kind:
@@ -236,3 +254,51 @@ async def count(session: AsyncSession, name: str) -> dict[Phase, int]:
         .group_by(SAGAS.c.phase)
     )
     return {Phase(phase): number for phase, number in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A saga in a list. `waits_for` names the commands that are open, with their attempts."""
+
+    saga_id: str
+    name: str
+    version: int
+    phase: Phase
+    waits_for: tuple[str, ...]
+    reason: str | None
+    started_at: float  # wall clock, seconds since 1970
+    moved_at: float
+
+
+async def find(
+    session: AsyncSession, phases: Collection[Phase], names: Collection[str], limit: int
+) -> list[Listed]:
+    """Sagas in one of these phases and of one of these names: those that are stuck first, then
+    those that moved longest ago."""
+    stuck_first = sa.case((SAGAS.c.phase == Phase.STUCK.value, 0), else_=1)
+    rows = await session.execute(
+        sa.select(SAGAS)
+        .where(SAGAS.c.name.in_(names), SAGAS.c.phase.in_([phase.value for phase in phases]))
+        .order_by(stuck_first, SAGAS.c.moved_at)
+        .limit(limit)
+    )
+    return [
+        Listed(
+            saga_id=row.saga_id,
+            name=row.name,
+            version=row.version,
+            phase=Phase(row.phase),
+            waits_for=tuple(_open(row.steps)),
+            reason=row.reason,
+            started_at=row.started_at,
+            moved_at=row.moved_at,
+        )
+        for row in rows
+    ]
+
+
+def _open(text: str) -> Iterator[str]:
+    for step, state, attempts, _ in _named(text):
+        if state in (StepState.ASKED, StepState.UNDOING):
+            what = f"{step} undone" if state is StepState.UNDOING else step
+            yield what if attempts == 1 else f"{what}, attempt {attempts}"

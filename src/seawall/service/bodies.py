@@ -4,7 +4,10 @@ Python's parser takes NaN, infinities, lone surrogates, UTF-16 and any depth; ea
 accepted first and fails later, as a 500, when it is stored or answered.
 """
 
+from typing import Any
+
 import msgspec
+from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import Message, Receive, Scope
@@ -14,19 +17,22 @@ MAX_DEPTH = 100
 
 _decoder = msgspec.json.Decoder()
 
+# Walks a document without building it, and takes a string's bytes as they are.
+_walker = msgspec.json.Decoder(msgspec.Raw)
+
 
 def check(body: bytes) -> str | None:
     """Why this is not JSON as RFC 8259 and I-JSON (RFC 7493) have it; None if it is."""
     try:
+        if body.isascii() and body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+            _walker.decode(body)  # no document is deeper than it has opening brackets
+            return None
         value = _decoder.decode(body)
     except RecursionError:
         return f"deeper than {MAX_DEPTH} levels"
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         return str(exc)
-    # No document is deeper than it has opening brackets: two fast counts settle the usual case.
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
-        return f"deeper than {MAX_DEPTH} levels"
-    return None
+    return f"deeper than {MAX_DEPTH} levels" if _deeper(value, MAX_DEPTH) else None
 
 
 def _deeper(value: object, levels: int) -> bool:
@@ -35,6 +41,15 @@ def _deeper(value: object, levels: int) -> bool:
     if isinstance(value, list):
         return levels == 0 or any(_deeper(child, levels - 1) for child in value)
     return False
+
+
+class CheckedRequest(Request):
+    """A request whose JSON was checked as it came, and is read by the parser that checked it."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = _decoder.decode(await self.body())
+        return self._json
 
 
 class CheckedBody:

@@ -25,8 +25,12 @@ from seawall.telemetry import tracing
 from seawall.topology import Address, Constraint, Instance, InstanceState, service_name
 from seawall.transport.http1 import IDEMPOTENT, request_head
 from seawall.transport.pool import ConnectFailed, PoolConfig
+from seawall.transport.tls import Secured
 
 Fields = list[tuple[str, str]]
+
+Towards = Callable[[str], Secured | None]
+"""How to call the service of that name: by TLS, or, where it gives None, without."""
 
 # All instances together. By rate only: a burst of calls that meets one dying instance has many
 # failures in a row, and must not cut off the healthy ones.
@@ -101,33 +105,40 @@ class Destination:
         self.clock = clock
         self.breaker = Breaker(config.breaker, name=service, rng=rng)
         self.observer: Observer = ignore
-        self._config = config
+        self.config = config
         self._rng = rng
         self._watcher: Watcher | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
+        self._tls: Secured | None = None
         self._start_fresh()
 
     def _start_fresh(self) -> None:
         self.endpoints = Endpoints(
             self.service,
-            self._config.pool,
+            self.config.pool,
             rng=self._rng,
             observer=self._observe,
+            tls=self._tls,
             clock=self.clock,
         )
         self.budget = RetryBudget()
         self.guard = Guard(
             self.service,
-            retry=self._config.retry,
+            retry=self.config.retry,
             budget=self.budget,
-            timeout=self._config.timeout,
+            timeout=self.config.timeout,
             clock=self.clock,
             rng=self._rng,
             observer=self._observe,
         )
 
-    def open(self, watcher: Watcher | None, observer: Observer) -> None:
+    def open(
+        self, watcher: Watcher | None, observer: Observer, towards: Towards | None = None
+    ) -> None:
         self.observer = observer
+        # A URL says itself that it is called in plain text.
+        named = towards if self.fixed is None else None
+        self._tls = None if named is None else named(self.service)
         self._start_fresh()
         self._watcher = watcher
         if self.fixed is None and watcher is not None:

@@ -18,7 +18,7 @@ from seawall.registry.watcher import Watcher
 from seawall.resilience.breaker import Breaker
 from seawall.resilience.deadline import HEADER, Deadline, tightest
 from seawall.service import context
-from seawall.service.calls import ClientConfig, Destination
+from seawall.service.calls import ClientConfig, Destination, Towards
 from seawall.service.response import Response
 
 T = TypeVar("T")
@@ -76,9 +76,20 @@ class Client:
         """The name of the service called."""
         return self._to.service
 
-    def open(self, watcher: Watcher | None, observer: Observer = ignore) -> None:
-        """Called by the service when it starts; `watcher` tells where instances are."""
-        self._to.open(watcher, observer)
+    @property
+    def config(self) -> ClientConfig:
+        """How it was declared."""
+        return self._to.config
+
+    def open(
+        self,
+        watcher: Watcher | None,
+        observer: Observer = ignore,
+        towards: Towards | None = None,
+    ) -> None:
+        """Called by the service when it starts; `watcher` tells where instances are, and
+        `towards` how to call them: in plain text without it."""
+        self._to.open(watcher, observer, towards)
 
     def close(self) -> None:
         """Close the connections. Calling it twice is fine."""

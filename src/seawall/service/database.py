@@ -68,6 +68,11 @@ class Database:
         self._reading: AsyncEngine | None = None
         self._writer: Writer | None = None
 
+    @property
+    def size(self) -> PoolSize:
+        """How it was declared."""
+        return self._size
+
     def add_tables(self, metadata: MetaData) -> None:
         """Further tables to create at start; for what keeps its state beside the user's."""
         if metadata not in self._metadata:

@@ -9,14 +9,16 @@ the metric.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from random import Random
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seawall.clock import SYSTEM
+from seawall.facts import Observer
 from seawall.resilience.deadline import Deadline
-from seawall.service import compression, context
+from seawall.service import admission, compression, context
 from seawall.service.bodies import CheckedBody
 from seawall.service.problem import Problem, unexpected
 from seawall.telemetry import tracing
@@ -52,6 +54,9 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 READER = "seawall.reader"
 LEFT = "seawall.left"
 
+# The header fields of an answer that has begun.
+ANSWER = "seawall.answer"
+
 # What nginx has made usual for a request whose client left before there was an answer.
 _CLIENT_LEFT = 499
 
@@ -75,24 +80,44 @@ class Surroundings(Protocol):
 
 
 class Edge:
-    """Wraps `app`; `probes` answers paths of its own, `metrics` count."""
+    """Wraps `app`; `probes` and, to POST, `operations` answer paths of their own, `metrics`
+    count."""
 
     def __init__(
-        self, app: ASGIApp, service: Surroundings, probes: dict[str, Probe], metrics: Metrics
+        self,
+        app: ASGIApp,
+        service: Surroundings,
+        probes: dict[str, Probe],
+        operations: dict[str, Probe],
+        metrics: Metrics,
     ) -> None:
-        self.app = app
+        self.app = self._let_in = app
         self.service = service
         self._probes = probes
+        self._operations = operations
+        self._metrics = metrics
         self._served = metrics.served
         self._refused = metrics.refused
+        self._gate: admission.Gate | None = None
+
+    def limit(self, config: "admission.AdmissionConfig | None", observer: Observer) -> None:
+        """Let in what `config` allows; said anew at each start, once `app` is settled."""
+        if config is None:
+            self._let_in = self.app
+            return
+        if self._gate is None:
+            told = (self.service.name, config, self._metrics, observer, Random())
+            self._gate = admission.Gate(self.app, *told)
+        self._gate.app = self.app
+        self._let_in = self._gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
         method = scope["method"]
-        probe = self._probes.get(scope["path"])
-        if probe is not None and method in _PROBED:
+        probe = (self._probes if method in _PROBED else self._operations).get(scope["path"])
+        if probe is not None and (method in _PROBED or method == "POST"):
             await probe(scope, receive, send)
             return
         service = self.service
@@ -108,21 +133,31 @@ class Edge:
                 receive = CheckedBody(receive, scope, found.get(_LENGTH), service.max_body, is_json)
             if _DEADLINE not in found and service.in_flight <= service.max_in_flight:
                 request.enter(None)
-                await self.app(scope, receive, request.send)
+                await self._let_in(scope, receive, request.send)
             else:
                 await self._bounded(request, receive, began)
         except asyncio.CancelledError:
-            if LEFT in scope:
-                request.status = request.status or _CLIENT_LEFT
-                return
-            if service.draining and not request.status:
-                await request.answer(_CUT)
-            raise
+            if not await self._ended(request):
+                raise
         except Exception as exc:  # noqa: BLE001 - the edge: nobody above can answer it
             await request.unexpected(exc)
         finally:
             service.in_flight -= 1
             self._served(method, _route(scope), request.status, SYSTEM.now() - began)
+
+    async def _ended(self, request: "_Request") -> bool:
+        """What can still be said of a request that is cancelled; whether it has ended so."""
+        scope, draining = request.scope, self.service.draining
+        if LEFT in scope:
+            request.status = request.status or _CLIENT_LEFT
+            return True
+        if draining and not request.status:
+            await request.answer(_CUT)
+        elif draining and is_event_stream(scope):
+            # Each event is whole, so their stream may end after any: its client comes back.
+            await request.send({"type": "http.response.body", "body": b""})
+            return True
+        return False
 
     async def _bounded(self, request: "_Request", receive: Receive, now: float) -> None:
         """A request that has a deadline, or is one more than we can take."""
@@ -141,7 +176,7 @@ class Edge:
         if deadline is not None and scope["method"] in _READS:
             await self._within(deadline.remaining(now), request, receive)
         else:
-            await self.app(scope, receive, request.send)
+            await self._let_in(scope, receive, request.send)
 
     def _refusal(self, deadline: Deadline | None, now: float) -> tuple[str, Problem] | None:
         service = self.service
@@ -161,7 +196,7 @@ class Edge:
     async def _within(self, seconds: float, request: "_Request", receive: Receive) -> None:
         try:
             async with asyncio.timeout(seconds) as request.timeout:
-                await self.app(request.scope, receive, request.send)
+                await self._let_in(request.scope, receive, request.send)
         except TimeoutError:
             if request.timeout is None or not request.timeout.expired():
                 raise
@@ -271,6 +306,7 @@ class _Request:
             if self.scope["method"] != "HEAD" and compression.accepts_gzip(accepted):
                 self._held = {**message, "headers": headers}
                 return _nothing()
+        self.scope[ANSWER] = headers
         return self._send({**message, "headers": headers})
 
     async def _whole(self, message: Message) -> None:
@@ -293,6 +329,12 @@ class _Request:
 
 async def _nothing() -> None:
     return
+
+
+def is_event_stream(scope: Mapping[str, Any]) -> bool:
+    """Whether it is answered by server-sent events, which have begun."""
+    fields = scope.get(ANSWER, ())
+    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in fields)
 
 
 def _find(scope: Scope) -> Found:

@@ -16,6 +16,7 @@ from seawall.resilience.breaker import Breaker, BreakerConfig, State
 from seawall.resilience.outlier import Outliers
 from seawall.topology import Instance
 from seawall.transport.pool import Pool, PoolConfig
+from seawall.transport.tls import Secured
 
 # An instance that refuses connections is gone or restarting: the registry says so within a
 # lease, and until then nobody is sent there.
@@ -52,10 +53,12 @@ class Endpoints:
         *,
         rng: Random,
         observer: Observer,
+        tls: Secured | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._service = service
         self._pool = pool
+        self._tls = tls
         self._rng = rng
         self._observer = observer
         self._clock = clock
@@ -104,7 +107,7 @@ class Endpoints:
         if found is None:
             name = f"{self._service}/{instance.instance_id}"
             breaker = Breaker(INSTANCE_BREAKER, name=name, rng=self._rng)
-            pool = Pool(instance.address, self._pool, clock=self._clock)
+            pool = Pool(instance.address, self._pool, tls=self._tls, clock=self._clock)
             found = self._known[key] = Endpoint(instance, pool, breaker)
         found.instance = instance
         return found

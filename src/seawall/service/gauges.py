@@ -15,7 +15,9 @@ from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import SeawallError
 from seawall.messaging.base import Lag, Subscription, Transport
+from seawall.messaging.outbox import Backlog
 from seawall.resilience.breaker import State
+from seawall.service.backlog import Depth
 from seawall.service.life import Declarations, Life
 from seawall.telemetry.metrics import Labels, Metrics
 from seawall.topology import InstanceState
@@ -73,23 +75,29 @@ class Gauges:
 
     def __init__(self, service: Gauged, declared: Declarations, metrics: Metrics) -> None:
         self._service = service
-        self._declared = declared
+        self.declared = declared
         self._metrics = metrics
         self._queues = Queues()
+        self._outbox = Depth(cached_for=CACHED_FOR, within=WITHIN)
         self._reads: dict[str, Callable[[], Values]] = {}
         self._values: dict[str, list[tuple[Labels, float]]] = {}
         self._declare_own()
         self._declare_clients()
         self._declare_queues()
+        self._declare_outbox()
 
     async def refresh(self) -> None:
         """Ask all of them, the queues included; never longer than `WITHIN` and a little."""
         life = self._service.life
         if life is None or life.transport is None:
-            self._queues.lags = {}
+            self._queues.lags, self._outbox.last = {}, None
         else:
-            groups = [declared.subscription for declared in self._declared.handlers]
-            await self._queues.refresh(life.transport, groups)
+            groups = [declared.subscription for declared in self.declared.handlers]
+            async with Tasks() as tasks:
+                if self.declared.database is not None:
+                    tasks.start(self._outbox.refresh(self.declared.database))
+                await self._queues.refresh(life.transport, groups)
+                await tasks.join()
         self._values = {name: list(read()) for name, read in self._reads.items()}
 
     def _add(
@@ -172,16 +180,16 @@ class Gauges:
         )
 
     def _breakers(self) -> Values:
-        for client in self._declared.clients:
+        for client in self.declared.clients:
             for breaker in client.breakers():
                 yield (self._service.name, breaker.name), _BREAKER_VALUE[breaker.state]
 
     def _budgets(self) -> Values:
-        for client in self._declared.clients:
+        for client in self.declared.clients:
             yield (self._service.name, client.service), client.retry_budget()
 
     def _picks(self) -> Values:
-        for client in self._declared.clients:
+        for client in self.declared.clients:
             for instance_id, picks in client.picks().items():
                 yield (self._service.name, client.service, instance_id), picks
 
@@ -200,6 +208,47 @@ class Gauges:
             ("seawall_dlq_depth", "Dead letters", "dead"),
         ):
             self._add(name, help_text, ("queue", "group"), partial(self._backlogs, attrgetter(of)))
+
+        for name, help_text, state in (
+            ("seawall_consumer_paused", "1 while failing handlers pause consumption", "paused"),
+            ("seawall_consumer_stalled", "Messages that wait while none comes here", "stalled"),
+            ("seawall_consumer_held", "Messages held by this replica", "held"),
+        ):
+            self._add(name, help_text, ("queue", "group"), partial(self._consumers, state))
+        self._add(
+            "seawall_queue_paused",
+            "1 while an operator has paused the group",
+            ("queue", "group"),
+            self._paused,
+        )
+
+    def _paused(self) -> Values:
+        life = self._service.life
+        for consumer in life.consumers if life is not None else ():
+            one = consumer.subscription
+            yield (one.topic, one.group), float(life is not None and one in life.held_back)
+
+    def _consumers(self, state: str) -> Values:
+        for consumer in self._service.life.consumers if self._service.life is not None else ():
+            one = consumer.snapshot()
+            value = one.buffered + one.running if state == "held" else getattr(one, state)
+            yield (consumer.subscription.topic, consumer.subscription.group), float(value)
+
+    def _declare_outbox(self) -> None:
+        for name, help_text, of in (
+            ("seawall_outbox_unsent", "Messages written and not yet published", "unsent"),
+            ("seawall_outbox_refused", "Messages the broker will never take", "refused"),
+            (
+                "seawall_outbox_oldest_age_seconds",
+                "Since the oldest unpublished message was due",
+                "oldest_age",
+            ),
+        ):
+            self._add(name, help_text, ("service",), partial(self._waiting, attrgetter(of)))
+
+    def _waiting(self, of: Callable[[Backlog], float]) -> Values:
+        if self._outbox.last is not None:
+            yield (self._service.name,), of(self._outbox.last)
 
     def _backlogs(self, of: Callable[[Lag], float]) -> Values:
         for subscription, lag in self._queues.lags.items():

@@ -15,12 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from seawall.clock import SYSTEM
 from seawall.errors import Misconfigured
 from seawall.messaging import inbox, outbox
 from seawall.messaging.base import Delivery, Message, Subscription
 from seawall.messaging.consumer import ConsumerConfig
+from seawall.messaging.foreign import understood
 from seawall.messaging.outcomes import Reject, Retry, Undecodable
 from seawall.messaging.policy import RetryPolicy
+from seawall.resilience.deadline import Deadline
 from seawall.service import context, publishing
 from seawall.service.database import Database
 from seawall.telemetry import tracing
@@ -53,13 +56,19 @@ class _Wants:
     delivery: str | None
 
 
-def wants(function: Function) -> _Wants:
-    """Read a handler's parameters. Raises `Misconfigured` for one that nothing fits."""
+def check_coroutine(function: Function) -> str:
+    """The function's name; raises `Misconfigured` if it is no coroutine function."""
     name = getattr(function, "__qualname__", repr(function))
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     ):
         raise Misconfigured(f"{name} is no coroutine function", fix=f"async def {name}(...)")
+    return str(name)
+
+
+def wants(function: Function) -> _Wants:
+    """Read a handler's parameters. Raises `Misconfigured` for one that nothing fits."""
+    name = check_coroutine(function)
     parameters = list(inspect.signature(function).parameters.values())
     try:
         hints = get_type_hints(function, include_extras=True)
@@ -101,6 +110,7 @@ class MessageHandler:
             )
 
     async def __call__(self, delivery: Delivery) -> object:
+        delivery = understood(delivery)
         message = delivery.message
         parent = TraceContext.parse(
             message.headers.get("ce-traceparent"), message.headers.get("ce-tracestate")
@@ -113,7 +123,7 @@ class MessageHandler:
             "messaging.message.id": message.id,
             "seawall.attempt": delivery.attempt,
         }
-        token = context.swap(context.Context(request_id=message.id))
+        token = context.swap(context.Context(message.id, _deadline(message)))
         try:
             with tracing.span(
                 f"process {topic}", tracing.CONSUMER, attributes, parent=parent, linked=parent
@@ -123,8 +133,13 @@ class MessageHandler:
             context.restore(token)
 
     async def _handle(self, delivery: Delivery) -> object:
-        arguments = self._arguments(delivery)
         reply_to = delivery.message.headers.get("ce-replyto")
+        try:
+            arguments = self._arguments(delivery)
+        except Undecodable as unreadable:
+            if reply_to:  # whoever asked is not to wait in vain
+                await self._publish(reply_to, self._rejected(delivery, reply_to, unreadable))
+            raise
         # A handler that wants no transaction may take long (it calls somebody): none is held open
         # around it. It is called at least once, and so is what it answers.
         if self._database is None or not self._wants.tx:
@@ -174,14 +189,7 @@ class MessageHandler:
             named[self._wants.delivery] = delivery
         if self._wants.event is None:
             return (), named
-        try:
-            # Parsed alone first, so that NaN is refused whatever the type of the event.
-            from_json(delivery.message.body, allow_inf_nan=False)
-            return (self._wants.event.validate_json(delivery.message.body),), named
-        except ValidationError as exc:
-            raise Undecodable(_without_input(exc)) from None
-        except ValueError as exc:
-            raise Undecodable(f"the body is not JSON: {exc}"[:_MAX_REASON]) from None
+        return (decoded(self._wants.event, delivery.message.body),), named
 
     def _ok(self, delivery: Delivery, reply_to: str, result: object) -> Message:
         return publishing.answer(self._source, reply_to, delivery.message, result, outcome="ok")
@@ -194,6 +202,26 @@ class MessageHandler:
             {"reason": rejected.reason},
             outcome="rejected",
         )
+
+
+def _deadline(message: Message) -> Deadline | None:
+    """When nobody wants a message any more, whoever is called for it need not answer either."""
+    expires = message.headers.get("ce-expires")
+    if expires is None:
+        return None
+    return Deadline.after(float(expires) - SYSTEM.wall(), SYSTEM.now())
+
+
+def decoded(event: TypeAdapter[Any], body: bytes) -> Any:
+    """The event that `body` says; raises `Undecodable`."""
+    try:
+        # Parsed alone first, so that NaN is refused whatever the type of the event.
+        from_json(body, allow_inf_nan=False)
+        return event.validate_json(body)
+    except ValidationError as exc:
+        raise Undecodable(_without_input(exc)) from None
+    except ValueError as exc:
+        raise Undecodable(f"the body is not JSON: {exc}"[:_MAX_REASON]) from None
 
 
 def _without_input(exc: ValidationError) -> str:

@@ -7,7 +7,7 @@ dependency that fails would otherwise take every replica out at once. `/health` 
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -104,3 +104,13 @@ def overall(results: list[CheckResult]) -> Status:
     """The worst of them."""
     statuses = {result.status for result in results}
     return next((s for s in (Status.FAIL, Status.WARN) if s in statuses), Status.PASS)
+
+
+class Unwell(SeawallError):
+    """What a check of Seawall's own found."""
+
+
+def raise_if(faults: Sequence[str]) -> None:
+    """A check that fails with `faults`, if there are any."""
+    if faults:
+        raise Unwell("; ".join(faults))

@@ -1,6 +1,6 @@
 """One run of a service: what is started in which order, and stopped in the reverse.
 
-    database → messages → registry → start hooks → relay, consumers → ready → registered
+    database → messages → registry → groups → start hooks → relay, consumers → ready → registered
 
 Nobody hears of an instance before its socket listens. Leaving begins with being seen to leave
 (`drain`), while requests are still answered as if nothing were; only then are parts closed.
@@ -8,36 +8,47 @@ Nobody hears of an instance before its socket listens. Leaving begins with being
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import isawaitable
 from random import Random
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
-from seawall.errors import SeawallError, Unavailable
+from seawall.errors import Misconfigured, NotSent, OutcomeUnknown, SeawallError, Unavailable
 from seawall.facts import Observer
+from seawall.identity.credentials import Credentials
 from seawall.messaging import inbox
-from seawall.messaging.base import Message, Transport
+from seawall.messaging.base import Message, Subscription, Transport
 from seawall.messaging.connect import open_transport
 from seawall.messaging.consumer import Consumer
-from seawall.messaging.outbox import Relay
 from seawall.messaging.publisher import Publisher
-from seawall.registry.connect import open_registry
+from seawall.messaging.relay import Relay
+from seawall.messaging.slots import Handler
+from seawall.messaging.turn import Turn
+from seawall.registry.connect import beside, open_registry, open_turns
+from seawall.registry.consuming import consuming
 from seawall.registry.heartbeat import Heartbeat
+from seawall.registry.pauses import open_pauses
+from seawall.registry.turns import OwnTurn, Turns
 from seawall.registry.watcher import Watcher
 from seawall.resilience.backoff import full_jitter
 from seawall.service import routes
 from seawall.service.address import listening, reachable
+from seawall.service.batch_handlers import BatchHandler
 from seawall.service.client import Client
+from seawall.service.contracts import Publishes
 from seawall.service.database import Database
 from seawall.service.handlers import Declared, MessageHandler
+from seawall.service.pauses import PauseWatch
+from seawall.service.requests import Requests
+from seawall.service.schedules import Firing, Schedule
 from seawall.service.sessions import CookieSessions
 from seawall.service.settings import Settings
-from seawall.topology import Address, Instance, InstanceState
+from seawall.topology import Address, Instance, InstanceState, parse_version
 
 log = logging.getLogger("seawall.service")
 
@@ -46,6 +57,9 @@ Work = Callable[[], Awaitable[object]]
 
 # How long we look for the socket that a foreign server opens for us.
 _LOOK_FOR = 30.0  # seconds
+
+# A broker that is slow holds up our start for so long; a supervisor gives a start 30 s.
+_JOIN_WITHIN = 10.0  # seconds
 
 # Parts of stopping that talk to servers which may be gone.
 _LAST_WORDS = 2.0  # seconds
@@ -65,6 +79,8 @@ class Declarations:
     clients: list[Client] = field(default_factory=list)
     sessions: list[CookieSessions] = field(default_factory=list)
     handlers: list[Declared] = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
+    published: dict[str, Publishes] = field(default_factory=dict)
     start_hooks: list[Hook] = field(default_factory=list)
     stop_hooks: list[Hook] = field(default_factory=list)
     background: list[Work] = field(default_factory=list)
@@ -73,7 +89,7 @@ class Declarations:
 class Life:
     """From `start` to `stop`; a service that is started again gets a new one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by name
         self,
         name: str,
         version: str,
@@ -83,14 +99,17 @@ class Life:
         *,
         observer: Observer,
         in_flight: Callable[[], int],
+        credentials: Credentials | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.settings = settings
-        self.instance_id = settings.instance_id or f"{name}-{os.getpid()}"
+        self._credentials = credentials
+        self.instance_id = settings.instance_of(name)
         self.incarnation = settings.incarnation or secrets.token_hex(8)
         self.state = InstanceState.STARTING
         self._name = name
-        self._version = version
+        tag = settings.version_tag
+        self._version = f"{parse_version(version).finalize_version()}-{tag}" if tag else version
         self._needs = tuple(needs)
         self._declared = declared
         self._observer = observer
@@ -100,10 +119,16 @@ class Life:
         self._tasks = Tasks()
         self._background = Tasks()
         self._consumers: list[Consumer] = []
+        self._pauses: PauseWatch | None = None
         self._heartbeat: Heartbeat | None = None
+        self._expected = False  # its server will say where it listens
         self._drained: asyncio.Task[None] | None = None
+        self._away = False  # the broker did not answer when we started
         self.transport: Transport | None = None
         self.publisher: Publisher | None = None
+        self.requests: Requests | None = None
+        self._shared_turns: Turns | None = None
+        self._holder = f"{self.instance_id}/{self.incarnation}"
         self.watcher: Watcher | None = None
 
     # starting
@@ -111,15 +136,10 @@ class Life:
     async def start(self) -> None:
         """Start all parts; if one fails, stop those that were started and raise."""
         # First of all, since what a person wrote wrong needs no server to be found.
-        handlers = [
-            (
-                declared,
-                MessageHandler(self._name, declared, self._declared.database, self._publish),
-            )
-            for declared in self._declared.handlers
-        ]
+        handlers = [(declared, self._handler(declared)) for declared in self._declared.handlers]
         try:
             await self._open()
+            await self._join([declared.subscription for declared, _ in handlers])
             for hook in self._declared.start_hooks:
                 await _run(hook)
             await self._consume(handlers)
@@ -128,6 +148,12 @@ class Life:
             raise
         self.state = InstanceState.READY
         log.info("%s %s is ready", self._name, self._version)
+
+    def _handler(self, declared: Declared) -> Handler:
+        database = self._declared.database
+        if declared.config.batch > 1:
+            return BatchHandler(self._name, declared, database)
+        return MessageHandler(self._name, declared, database, self._publish)
 
     async def _open(self) -> None:
         declared, settings = self._declared, self.settings
@@ -143,13 +169,33 @@ class Life:
             # Requests can be served and outbox rows written meanwhile; a service that waits
             # here, or dies, makes one server's outage everybody's.
             log.warning("%s starts without its broker: %s", self._name, away)
+            self._away = True
             self._tasks.start(self._open_later(self.transport), name="open the transport")
         self.publisher = Publisher(self.transport, observer=self._observer)
         self._stack.push_async_callback(_within, self.publisher.aclose)
+        self.requests = Requests(
+            *(self._name, self.instance_id, self.transport, self._publish),
+            observer=self._observer,
+        )
+        self._stack.push_async_callback(_within, self.requests.aclose)
         for sessions in declared.sessions:
             sessions.open(settings.sessions_url or settings.messages_url)
             self._stack.push_async_callback(sessions.close)
         await self._watch()
+
+    async def _join(self, subscriptions: Sequence[Subscription]) -> None:
+        """Have our groups before anybody sees us ready, so that they miss nothing from then on.
+
+        Where that fails the consumers do it, as soon as the broker answers.
+        """
+        if self._away or not subscriptions:
+            return
+        assert self.transport is not None
+        try:
+            async with self._clock.timeout(_JOIN_WITHIN):
+                await self.transport.provision(subscriptions)
+        except (NotSent, OutcomeUnknown, TimeoutError) as away:
+            log.warning("%s starts before its groups exist: %r", self._name, away)
 
     async def _open_later(self, transport: Transport) -> None:
         for wait in full_jitter(_AGAIN_BASE, _AGAIN_CAP, Random()):
@@ -165,11 +211,22 @@ class Life:
         self._stack.push_async_callback(registry.aclose)
         watching = Watcher(registry, observer=self._observer)
         self.watcher = await self._stack.enter_async_context(watching)
+        credentials = await self._identified()
+        towards = None if credentials is None else credentials.towards
         for client in self._declared.clients:
-            client.open(self.watcher, self._observer)
+            client.open(self.watcher, self._observer, towards)
             self._stack.callback(client.close)
 
-    async def _consume(self, handlers: Sequence[tuple[Declared, MessageHandler]]) -> None:
+    async def _identified(self) -> Credentials | None:
+        """What we call with: our server's, or, under a foreign one, our own."""
+        if self._credentials is None and self.settings.tls is not None:
+            self._credentials = await asyncio.to_thread(
+                Credentials, self.settings.tls, observer=self._observer
+            )
+            self._tasks.start(self._credentials.follow(), name="certificate")
+        return self._credentials
+
+    async def _consume(self, handlers: Sequence[tuple[Declared, Handler]]) -> None:
         assert self.transport is not None
         database = self._declared.database
         if database is not None:
@@ -177,6 +234,7 @@ class Life:
             await self._stack.enter_async_context(relay)
             keeping = self._persistently(self._forget_old)
             self._background.start(keeping, name="forget what is old")
+        self._pauses = await self._follow_pauses() if handlers else None
         for declared, handler in handlers:
             consumer = Consumer(
                 self.transport,
@@ -184,12 +242,60 @@ class Life:
                 handler,
                 config=declared.config,
                 retry=declared.retry,
+                turn=self._turn_of(declared),
                 observer=self._observer,
             )
             await consumer.start()
+            if declared.subscription in self.held_back:
+                await consumer.pause()
             self._consumers.append(consumer)
+        if self._declared.schedules:
+            self._fire_ticks()
         for work in self._declared.background:
             self._background.start(self._persistently(work), name=f"background {_named(work)}")
+
+    def _turn_of(self, declared: Declared) -> Turn | None:
+        if declared.config.ordered is None:
+            return None
+        group = declared.subscription
+        return OwnTurn(f"{group.topic}/{group.group}", self._holder, self._turns())
+
+    def _turns(self) -> Turns:
+        """The turns of all replicas, opened when they are needed."""
+        if self._shared_turns is None:
+            where = self._beside()
+            if where is None:
+                raise Misconfigured(
+                    "the cluster is the registry, and keeps nothing for schedules and ordered"
+                    " handlers",
+                    fix="[sessions] url = or [messages] url = of a Valkey; or that as [registry]",
+                )
+            self._shared_turns = open_turns(where)
+            self._stack.push_async_callback(self._shared_turns.aclose)
+        return self._shared_turns
+
+    def _fire_ticks(self) -> None:
+        firing = Firing(
+            *(self._name, self._holder, self._turns(), self._publish), observer=self._observer
+        )
+        for schedule in self._declared.schedules:
+            work = self._persistently(partial(firing.run, schedule))
+            self._background.start(work, name=f"schedule {schedule.name}")
+
+    def _beside(self) -> str | None:
+        own = self.settings
+        return beside(own.registry_url, own.messages_url, own.sessions_url)
+
+    async def _follow_pauses(self) -> PauseWatch | None:
+        where = self._beside()
+        if where is None:  # nobody could have paused anything
+            return None
+        pauses = open_pauses(where)
+        self._stack.push_async_callback(pauses.aclose)
+        watch = PauseWatch(pauses, lambda: self._consumers, clock=self._clock)
+        await watch.first()
+        self._background.start(watch.follow(), name="follow pauses")
+        return watch
 
     async def _forget_old(self) -> None:
         """Delete what inbox and idempotent routes need not remember any more, now and then."""
@@ -233,6 +339,10 @@ class Life:
             started_at=self._clock.wall(),
             zone=self.settings.zone,
             priority=self.settings.priority,
+            metadata=consuming(
+                (declared.subscription.topic, declared.subscription.group)
+                for declared in self._declared.handlers
+            ),
         )
         self._heartbeat = Heartbeat(
             self.settings.registry_url,
@@ -241,6 +351,17 @@ class Life:
             observer=self._observer,
         )
         await self._heartbeat.start()
+
+    def expect_address(self) -> None:
+        """Whoever serves calls `listening`, soon."""
+        self._expected = True
+
+    @property
+    def registering(self) -> bool:
+        """The registry is to be told of us, and has not answered yet. Where it is away we go on."""
+        if self._heartbeat is None:
+            return self._expected
+        return not self._heartbeat.snapshot().answered
 
     def find_address(self) -> None:
         """For servers that do not tell us where they listen: look for the socket, then register."""
@@ -296,6 +417,37 @@ class Life:
         self.state = InstanceState.GONE
         await self._stack.aclose()
         log.info("%s has stopped", self._name)
+
+    @property
+    def consumers(self) -> Sequence[Consumer]:
+        return self._consumers
+
+    @property
+    def stalled(self) -> list[str]:
+        """The groups of this replica that get nothing although messages wait."""
+        return [
+            f"{each.subscription.topic}/{each.subscription.group}: {waiting} messages wait, and"
+            " none comes"
+            for each in self._consumers
+            if (waiting := each.snapshot().stalled)
+        ]
+
+    @property
+    def paused(self) -> list[str]:
+        """The groups whose handlers fail too often to go on, or that an operator stopped."""
+        failing = {each.subscription for each in self._consumers if each.snapshot().paused}
+        return [
+            *(f"{each.topic}/{each.group} is paused: its handlers fail" for each in failing),
+            *(f"{each.topic}/{each.group} is paused by an operator" for each in self.held_back),
+        ]
+
+    @property
+    def held_back(self) -> frozenset[Subscription]:
+        """Our groups that an operator paused: they take no messages here."""
+        if self._pauses is None:
+            return frozenset()
+        ours = {each.subscription for each in self._declared.handlers}
+        return self._pauses.paused & ours
 
     @property
     def loop_lag(self) -> float:

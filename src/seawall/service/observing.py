@@ -5,22 +5,32 @@ from collections.abc import Callable
 
 from seawall.concurrency.guard import GaveUp
 from seawall.concurrency.guard import Retried as CallRetried
+from seawall.identity.credentials import CertificateRenewed, CertificateUnusable, PeerRefused
+from seawall.messaging.announcements import Unheard
 from seawall.messaging.facts import (
     Acked,
     BrokerAway,
     BrokerBack,
+    ConsumerRecovered,
+    ConsumerStalled,
+    ConsumptionPaused,
+    ConsumptionResumed,
     Died,
+    KeyParked,
     LeaseLost,
     Published,
     PublishFailed,
     Retried,
 )
-from seawall.messaging.outbox import RelayRefused, RelayStalled
+from seawall.messaging.relay import RelayRefused, RelayStalled
 from seawall.registry.heartbeat import HeartbeatLost, HeartbeatRestored, PlaceTaken
 from seawall.registry.watcher import InstancesSuspected, WatchLost, WatchRestored
 from seawall.resilience.breaker import BreakerMoved, State
 from seawall.resilience.outlier import Ejected
+from seawall.service.admission import Overloaded, Relieved
 from seawall.service.calls import CallMade
+from seawall.service.requests import ReplyDropped
+from seawall.service.schedules import TickFired, TicksDelayed
 from seawall.telemetry.metrics import Metrics
 
 log = logging.getLogger("seawall.service")
@@ -53,6 +63,27 @@ class Observing:
             "Messages that failed and are delivered again",
             ("queue", "group"),
         )
+        self._stalls = metrics.counts(
+            "seawall_consumer_stalls",
+            "Times that messages waited, none came, and the consumer connected anew",
+            ("queue", "group"),
+        )
+        self._pauses = metrics.counts(
+            "seawall_consumer_pauses",
+            "Times that failing handlers paused consumption",
+            ("queue", "group"),
+        )
+        self._ticks = metrics.counts(
+            "seawall_schedule_ticks", "Ticks that this replica fired", ("service", "schedule")
+        )
+        self._dropped = metrics.counts(
+            "seawall_replies_dropped", "Answers that nobody waited for any more", ("service",)
+        )
+        self._refused = metrics.counts(
+            "seawall_peers_refused",
+            "Connections and callers refused for their certificate, or theirs of ours",
+            ("service", "reason"),
+        )
         self._sent = metrics.counts(
             "messaging_client_sent_messages",
             "Messages handed to the broker, by outcome",
@@ -75,16 +106,19 @@ class Observing:
             Retried: self._retried,
             Died: self._died,
             LeaseLost: self._lease_lost,
+            ConsumerStalled: self._stalled,
+            ConsumptionPaused: self._paused,
+            TickFired: self._tick_fired,
+            ReplyDropped: self._reply_dropped,
+            PeerRefused: self._peer_refused,
         }
 
     def __call__(self, fact: object) -> None:
         kind = self._kinds.get(type(fact))
         if kind is not None:
             kind(fact)
-        elif isinstance(fact, _WARNED):
-            log.warning("%s", fact, extra={"event": type(fact).__name__})
-        elif isinstance(fact, _TOLD):
-            log.info("%s", fact, extra={"event": type(fact).__name__})
+        else:
+            told(fact)
 
     def _call_made(self, fact: CallMade) -> None:
         self._metrics.called(fact.method, fact.callee, fact.status, fact.error, fact.seconds)
@@ -135,9 +169,39 @@ class Observing:
     def _lease_lost(self, fact: LeaseLost) -> None:
         self._outcomes.add((fact.subscription.topic, fact.subscription.group, "lease lost"))
 
+    def _stalled(self, fact: ConsumerStalled) -> None:
+        self._stalls.add((fact.subscription.topic, fact.subscription.group))
+        log.warning("%s", fact, extra={"event": "ConsumerStalled"})
+
+    def _paused(self, fact: ConsumptionPaused) -> None:
+        self._pauses.add((fact.subscription.topic, fact.subscription.group))
+        log.warning("%s", fact, extra={"event": "ConsumptionPaused"})
+
+    def _tick_fired(self, fact: TickFired) -> None:
+        self._ticks.add((self._service, fact.schedule))
+
+    def _reply_dropped(self, fact: ReplyDropped) -> None:
+        self._dropped.add((self._service,))
+
+    def _peer_refused(self, fact: PeerRefused) -> None:
+        self._refused.add((self._service, fact.reason), fact.times)
+        told(fact)
+
+
+def told(fact: object) -> None:
+    """Log a fact, if it is one of those that are."""
+    if isinstance(fact, _WARNED):
+        log.warning("%s", fact, extra={"event": type(fact).__name__})
+    elif isinstance(fact, _TOLD):
+        log.info("%s", fact, extra={"event": type(fact).__name__})
+
 
 _WARNED = (
-    *(BrokerAway, RelayStalled, RelayRefused, HeartbeatLost, PlaceTaken),
-    *(InstancesSuspected, WatchLost),
+    *(BrokerAway, RelayStalled, RelayRefused, Unheard, HeartbeatLost, PlaceTaken),
+    *(InstancesSuspected, WatchLost, KeyParked, TicksDelayed, Overloaded),
+    *(PeerRefused, CertificateUnusable),
 )
-_TOLD = (BrokerBack, HeartbeatRestored, WatchRestored)
+_TOLD = (
+    *(BrokerBack, HeartbeatRestored, WatchRestored, Relieved),
+    *(ConsumerRecovered, ConsumptionResumed, CertificateRenewed),
+)

@@ -53,10 +53,16 @@ class Probes:
         await self._answer(send, 200 if started else 503, _TEXT, b"ok\n" if started else b"no\n")
 
     async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """200 if this replica may get requests; otherwise 503, with the reasons."""
+        """200 if this replica may get requests; otherwise 503, with the reasons.
+
+        A group whose consumption is paused is told, and makes nothing unready: what its handlers
+        lack, other replicas lack, too.
+        """
         reasons = await self._unready()
         if not reasons:
-            await self._answer(send, 200, _TEXT, b"ok\n")
+            life = self._service.life
+            lines = ["ok", *(life.paused if life is not None else ())]
+            await self._answer(send, 200, _TEXT, "".join(f"{line}\n" for line in lines).encode())
             return
         body = "".join(f"{reason}\n" for reason in reasons).encode("utf-8", "replace")
         await self._answer(send, 503, _TEXT, body, [(b"retry-after", b"1")])
@@ -67,6 +73,9 @@ class Probes:
             return [state.value]
         if self._service.draining:
             return [InstanceState.DRAINING.value]
+        life = self._service.life
+        if life is not None and life.registering:
+            return ["being registered"]  # whom it follows may leave only once it is known
         return await self._service.health.unready()
 
     async def healthy(self, scope: Scope, receive: Receive, send: Send) -> None:

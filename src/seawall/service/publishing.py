@@ -6,13 +6,14 @@ unknown outcome is recognised.
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from seawall.clock import SYSTEM
 from seawall.errors import Misconfigured
 from seawall.messaging.base import Message
 from seawall.service.client import encode
 from seawall.telemetry import tracing
-from seawall.wire.envelope import Envelope, to_headers
+from seawall.wire.envelope import Envelope, to_headers, to_structured
 
 
 def message(
@@ -49,6 +50,12 @@ def message(
             raise Misconfigured(f"message header {name!r} is lower case text")
         fields[name] = text
     return Message(id=envelope.id, body=encode(value), headers=fields, key=key)
+
+
+def structured(plain: Message) -> Message:
+    """The same message with all its attributes in the body, too."""
+    headers, body = to_structured(plain.headers, plain.body)
+    return replace(plain, headers=headers, body=body)
 
 
 def answer(source: str, topic: str, to: Message, value: object, *, outcome: str) -> Message:

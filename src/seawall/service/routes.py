@@ -3,11 +3,13 @@
 Claim, effects and answer are one transaction of the service's database. That is what makes it
 exact: a crash at any line leaves either nothing, and the repetition runs, or all of it, and the
 repetition gets the kept answer. A repetition that comes while the first still runs waits for
-that transaction. Errors of the server (5xx) roll back and are not kept.
+that transaction, though not for ever. Errors of the server (5xx) roll back and are not kept.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from sqlalchemy import (
     Text,
     delete,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -34,6 +37,7 @@ from starlette.responses import Response
 from seawall.clock import SYSTEM
 from seawall.errors import Misconfigured
 from seawall.service import context
+from seawall.service.bodies import CheckedRequest
 from seawall.service.database import Database
 
 metadata = MetaData()
@@ -48,18 +52,34 @@ KEPT = Table(
     Column("status", Integer),
     Column("headers", Text),
     Column("body", LargeBinary),
-    Column("at", Float, nullable=False, index=True),
+    Column("until", Float, nullable=False, index=True),  # wall clock; then the key is new again
 )
 
-# How long an answer is kept. Clients repeat within minutes; a day covers a queue that stood
-# still overnight.
-KEPT_FOR = 86_400.0  # seconds
+# Rows deleted in one transaction: it holds SQLite's only write lock for a few milliseconds.
+CHUNK = 1_000
 
 _MAX_KEY = 255  # characters; a UUID has 36
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Idempotency:
+    """How the answers of a route are kept; raises `Misconfigured`."""
+
+    # Clients repeat within minutes; a day covers a queue that stood still overnight.
+    kept_for: float = 86_400.0  # seconds
+    # A repetition waits this long for one that runs; a handler that takes longer is no route's.
+    # On SQLite the wait for the file may end it before, with 503.
+    wait: float = 5.0  # seconds
+    # A kept answer is a row of the database. Longer ones belong under an address of their own.
+    max_body: int = 256 * 1024  # bytes
+
+    def __post_init__(self) -> None:
+        if min(self.kept_for, self.wait, self.max_body) <= 0:
+            raise Misconfigured(f"kept_for, wait and max_body are above 0, not {self}")
 
 
 class _NotKept(Exception):
@@ -73,15 +93,16 @@ class Memory:
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._endpoints: set[Callable[..., Any]] = set()
+        self._endpoints: dict[Callable[..., Any], Idempotency] = {}
         self.database: Database | None = None
 
-    def add(self, endpoint: Callable[..., Any]) -> None:
+    def add(self, endpoint: Callable[..., Any], how: Idempotency) -> None:
         """Routes to this function, declared from here on, remember their answers."""
-        self._endpoints.add(endpoint)
+        self._endpoints[endpoint] = how
 
-    def __contains__(self, endpoint: object) -> bool:
-        return endpoint in self._endpoints
+    def of(self, endpoint: Callable[..., Any]) -> Idempotency | None:
+        """How that function's answers are kept; None if they are not."""
+        return self._endpoints.get(endpoint)
 
     def check(self) -> None:
         """Raise `Misconfigured` if there is something to remember and nowhere to keep it."""
@@ -91,7 +112,7 @@ class Memory:
                 fix=f"{self._service}.database()",
             )
 
-    def around(self, handle: Handle, route: str) -> Handle:
+    def around(self, handle: Handle, route: str, how: Idempotency) -> Handle:
         """`handle`, at most once for each key."""
 
         async def once(request: Request) -> Response:
@@ -110,12 +131,12 @@ class Memory:
             digest = hashlib.sha256(await request.body()).hexdigest()
             try:
                 async with self.database.shared_transaction() as tx:
-                    if not await _claim(tx, place, digest):
+                    if not await _claim_within(how, tx, place, digest):
                         return await _again(tx, place, digest)
                     response = await handle(request)
                     if response.status_code >= 500:
                         raise _NotKept(response)
-                    await _keep(tx, place, response)
+                    await _keep(tx, place, response, how.max_body)
                     return response
             except _NotKept as given:
                 return given.response
@@ -123,12 +144,37 @@ class Memory:
         return once
 
 
-async def _claim(tx: AsyncSession, place: dict[str, str], digest: str) -> bool:
-    """True if nobody had this key before. Waits for a transaction that claims it now."""
+async def _claim_within(
+    how: Idempotency, tx: AsyncSession, place: dict[str, str], digest: str
+) -> bool:
+    try:
+        async with asyncio.timeout(how.wait):
+            return await _claim(tx, place, digest, how.kept_for)
+    except TimeoutError:
+        raise HTTPException(
+            409,
+            "a request with this Idempotency-Key is still under way; repeat it later",
+            headers={"retry-after": "1"},
+        ) from None
+
+
+async def _claim(tx: AsyncSession, place: dict[str, str], digest: str, kept_for: float) -> bool:
+    """True if nobody had this key before, or so long ago that its answer is not kept any more.
+    Waits for a transaction that claims it now."""
+    now = SYSTEM.wall()
+    fresh = {
+        "body_hash": digest,
+        "until": now + kept_for,
+        "status": None,
+        "headers": None,
+        "body": None,
+    }
     insert = _INSERT[tx.get_bind().dialect.name](KEPT)
     statement = (
-        insert.values(**place, body_hash=digest, at=SYSTEM.wall())
-        .on_conflict_do_nothing()
+        insert.values(**place, **fresh)
+        .on_conflict_do_update(
+            index_elements=["caller", "route", "key"], set_=fresh, where=KEPT.c.until <= now
+        )
         .returning(KEPT.c.key)
     )
     return (await tx.execute(statement)).first() is not None
@@ -147,9 +193,14 @@ async def _again(tx: AsyncSession, place: dict[str, str], digest: str) -> Respon
     return response
 
 
-async def _keep(tx: AsyncSession, place: dict[str, str], response: Response) -> None:
+async def _keep(tx: AsyncSession, place: dict[str, str], response: Response, max_body: int) -> None:
     if not hasattr(response, "body") or hasattr(response, "body_iterator"):
         raise Misconfigured(f"{place['route']} streams its answer, which cannot be kept")
+    if len(response.body) > max_body:
+        raise Misconfigured(
+            f"{place['route']} answered {len(response.body)} bytes, and {max_body} are kept",
+            fix="answer where the result is, or idempotent=Idempotency(max_body=...)",
+        )
     headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
     values = {
         "status": response.status_code,
@@ -164,17 +215,37 @@ def _at(place: dict[str, str]) -> list[Any]:
 
 
 async def forget(database: Database) -> None:
-    """Delete answers that are older than `KEPT_FOR`."""
-    async with database.transaction() as tx:
-        await tx.execute(delete(KEPT).where(KEPT.c.at < SYSTEM.wall() - KEPT_FOR))
+    """Delete answers that are not kept any more, in chunks, each a transaction of its own."""
+    place = tuple_(KEPT.c.caller, KEPT.c.route, KEPT.c.key)
+    old = (
+        select(KEPT.c.caller, KEPT.c.route, KEPT.c.key)
+        .where(KEPT.c.until <= SYSTEM.wall())
+        .limit(CHUNK)
+    )
+    statement = delete(KEPT).where(place.in_(old))
+    while True:
+        async with database.transaction() as tx:
+            deleted = (await (await tx.connection()).execute(statement)).rowcount
+        if deleted < CHUNK:
+            return
 
 
 class Route(APIRoute):
-    """FastAPI's route, which remembers its answers where the service says so."""
+    """FastAPI's route; it remembers its answers where the service says so."""
 
     def get_route_handler(self) -> Handle:
         handle = super().get_route_handler()
         memory = getattr(self.dependency_overrides_provider, "memory", None)
-        if not isinstance(memory, Memory) or self.endpoint not in memory:
-            return handle
-        return memory.around(handle, f"{'/'.join(sorted(self.methods or ()))} {self.path}")
+        how = memory.of(self.endpoint) if isinstance(memory, Memory) else None
+        if how is not None and isinstance(memory, Memory):
+            handle = memory.around(
+                handle, f"{'/'.join(sorted(self.methods or ()))} {self.path}", how
+            )
+        return handle if self.body_field is None else _checked(handle)
+
+
+def _checked(handle: Handle) -> Handle:
+    async def checked(request: Request) -> Response:
+        return await handle(CheckedRequest(request.scope, request.receive))
+
+    return checked

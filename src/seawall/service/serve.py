@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,9 @@ import uvicorn
 from seawall.clock import SYSTEM
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Misconfigured
+from seawall.facts import Observer
+from seawall.identity.credentials import Credentials
+from seawall.service.observing import told
 from seawall.service.server import Server
 from seawall.service.service import Service
 from seawall.service.settings import Settings
@@ -69,28 +73,66 @@ def load(target: str) -> Any:
     return found
 
 
-def serve(target: str) -> int:
+Identity = Callable[[], Awaitable[bool]]
+"""Waits until the environment says which replica this is; False if it will be none."""
+
+
+async def _known() -> bool:
+    return True
+
+
+def serve(target: str, identity: Identity = _known) -> int:
     """Serve the application `module:attribute` until a signal ends it; return the exit status.
 
-    It listens on the inherited socket `SEAWALL_LISTEN_FD`, else on `HOST`:`PORT`. SIGTERM and
-    SIGINT drain it; a second signal stops it at once.
+    It listens on the inherited socket `SEAWALL_LISTEN_FD`, else on `HOST`:`PORT`; and on
+    `SEAWALL_PROBE_FD`, if it is there, so that this process can be asked where others answer on
+    the first one too. SIGTERM and SIGINT drain it; a second signal stops it at once.
+
+    What needs no identity is made before `identity` is waited for.
     """
-    settings = Settings.from_environment()
     app = load(target)
+    import uvloop  # here: absent on Windows, where asyncio's own loop serves
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(_serve(app, target, identity))
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads what we say; Python would end with 120 for it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status
+
+
+async def _serve(app: Any, target: str, identity: Identity) -> int:
+    server = _server(app)
+    if not await identity():
+        return 0
+    settings = Settings.from_environment()
     name, version = _who(app, target)
-    instance_id = settings.instance_id or f"{name}-{os.getpid()}"
+    instance_id = settings.instance_of(name)
     logs.configure(logs.Resource(name, version, instance_id), settings.log_level)
     if isinstance(app, Service):
         logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # a service says it itself, once
     try:
-        listener = _listen(settings)
+        listeners = _listen(settings)
+        credentials = None if settings.tls is None else Credentials(settings.tls)
     except Misconfigured as exc:
         log.error("%s", exc)
         return 2
-    import uvloop  # here: absent on Windows, where asyncio's own loop serves
+    return await _Serving(app, server, settings, listeners, credentials).run()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Serving(app, settings, listener).run())
+
+def _server(app: Any) -> Server:
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        backlog=BACKLOG,
+    )
+    server = Server(config)
+    config.load()
+    return server
 
 
 def _who(app: Any, target: str) -> tuple[str, str]:
@@ -99,14 +141,29 @@ def _who(app: Any, target: str) -> tuple[str, str]:
     return target.partition(":")[0].rpartition(".")[2], "0.0.0"
 
 
-def _listen(settings: Settings) -> socket.socket:
-    if settings.listen_fd is not None:
-        try:
-            inherited = socket.socket(fileno=settings.listen_fd)
-        except OSError as exc:
-            raise Misconfigured(f"SEAWALL_LISTEN_FD={settings.listen_fd}: {exc}") from exc
-        inherited.setblocking(False)
-        return inherited
+def _listen(settings: Settings) -> list[socket.socket]:
+    """Where customers ask, first; then where only this process is asked, if anywhere."""
+    listeners = [_inherited("SEAWALL_LISTEN_FD", settings.listen_fd) or _opened(settings)]
+    own = _inherited("SEAWALL_PROBE_FD", settings.probe_fd)
+    return listeners if own is None else [*listeners, own]
+
+
+def _observer(app: Any) -> Observer:
+    return app.observer if isinstance(app, Service) else told
+
+
+def _inherited(variable: str, fd: int | None) -> socket.socket | None:
+    if fd is None:
+        return None
+    try:
+        inherited = socket.socket(fileno=fd)
+    except OSError as exc:
+        raise Misconfigured(f"{variable}={fd}: {exc}") from exc
+    inherited.setblocking(False)
+    return inherited
+
+
+def _opened(settings: Settings) -> socket.socket:
     host, port = settings.host, 8000 if settings.port is None else settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -133,31 +190,37 @@ def _settle() -> None:
 
 
 class _Serving:
-    """One run of one application on one socket."""
+    """One run of one application; the first of its sockets is where others find it."""
 
-    def __init__(self, app: Any, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Any,
+        server: Server,
+        settings: Settings,
+        listeners: list[socket.socket],
+        credentials: Credentials | None,
+    ) -> None:
         self._app = app
+        self._server = server
+        self._credentials = credentials
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._signals = 0
         self._signalled = asyncio.Event()
-        config = uvicorn.Config(
-            app,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            backlog=BACKLOG,
-        )
-        self._server = Server(config)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signal)
+        credentials = self._credentials
         if isinstance(self._app, Service):
             self._app.knows_address = True
+            self._app.credentials = credentials
         async with Tasks() as tasks:
+            if credentials is not None:
+                self._server.admit(credentials)
+                credentials.observe(_observer(self._app))
+                tasks.start(credentials.follow(), name="certificate")
             serving = tasks.start(self._serve(), name="serve")
             await self._until_up(serving)
             if not serving.done():
@@ -169,7 +232,7 @@ class _Serving:
 
     async def _serve(self) -> int:
         try:
-            await self._server.serve(sockets=[self._listener])
+            await self._server.serve(sockets=self._listeners)
         except SystemExit:  # uvicorn's way to say that the start failed
             return 3
         return 0 if self._signals < 2 else 1
@@ -180,8 +243,9 @@ class _Serving:
             signalled = tasks.start(self._signalled.wait())
             await asyncio.wait([serving, up, signalled], return_when=asyncio.FIRST_COMPLETED)
         if self._server.up.is_set():
-            host, port = self._listener.getsockname()[:2]
-            log.info("listening on http://%s", Address(host, port))
+            host, port = self._listeners[0].getsockname()[:2]
+            scheme = "http" if self._server.config.ssl is None else "https"
+            log.info("listening on %s://%s", scheme, Address(host, port))
             if isinstance(self._app, Service):
                 await self._app.listening(Address(host, port))
             _settle()

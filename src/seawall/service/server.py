@@ -10,7 +10,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seawall.clock import SYSTEM
-from seawall.service.edge import LEFT, READER
+from seawall.identity.credentials import Credentials
+from seawall.service.edge import LEFT, READER, is_event_stream
+from seawall.service.guarding import guarded
 
 # How often the Date header is renewed.
 _TICK = 1.0  # seconds
@@ -58,6 +60,13 @@ class Server(uvicorn.Server):
         self._linger = 0.0
         self._shared = False
 
+    def admit(self, credentials: Credentials) -> None:
+        """If they serve TLS, listen by it, and to those alone whom they admit. Before `serve`, and
+        after `config.load()`."""
+        if credentials.server is not None:
+            self.config.http_protocol_class = guarded(Protocol, credentials)
+            self.config.ssl = credentials.server
+
     def leave(self, within: float, *, linger: float = LINGER, shared: bool = False) -> None:
         """Stop accepting; give requests under way `within` seconds, and connections that are
         idle, or have just been made, `linger` seconds to send one more.
@@ -83,6 +92,7 @@ class Server(uvicorn.Server):
         await self._until(lambda: not state.connections and not state.tasks, self._linger)
         for connection in list(state.connections):
             connection.shutdown()  # idle ones close now, busy ones after their answer
+            _end_events(connection)
         await self._until(lambda: not state.connections and not state.tasks, self._within)
         if state.tasks:
             log.warning("%d requests did not end in time and are cancelled", len(state.tasks))
@@ -101,7 +111,7 @@ class Server(uvicorn.Server):
             listener.close()
         for connection in waiting:
             try:
-                await loop.connect_accepted_socket(self._protocol, connection)
+                await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
             except OSError:  # its client has left meanwhile
                 connection.close()
 
@@ -122,6 +132,17 @@ class Server(uvicorn.Server):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK):
                     await self._leaving.wait()
+
+
+def _end_events(connection: object) -> None:
+    """A stream of events would last until the time to drain is over: end it now, so that its
+    client comes back to a process that stays."""
+    cycle = getattr(connection, "cycle", None)
+    if cycle is None or cycle.response_complete or not is_event_stream(cycle.scope):
+        return
+    reader: asyncio.Task[None] | None = cycle.scope.get(READER)
+    if reader is not None:
+        reader.cancel()
 
 
 def _queue(listener: socket.socket) -> list[socket.socket]:

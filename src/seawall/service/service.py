@@ -8,33 +8,42 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, TypeVar
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal, TypeVar, Unpack
 
 from fastapi import FastAPI
 from sqlalchemy import MetaData
 from starlette.types import Lifespan, Receive, Scope, Send
 
+from seawall.clock import SYSTEM
+from seawall.contracts.contract import Contract
 from seawall.errors import Misconfigured, SeawallError
 from seawall.facts import Fanout, Observer
+from seawall.identity.credentials import Credentials
 from seawall.identity.sessions import SessionRules
 from seawall.messaging import outbox, tables
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.consumer import ConsumerConfig
 from seawall.messaging.policy import RetryPolicy
-from seawall.service import answers, context, publishing
+from seawall.messaging.ticks import Missed, ticks_of
+from seawall.service import answers, backlog, context, contracts, publishing
 from seawall.service.calls import ClientConfig
 from seawall.service.client import Client
 from seawall.service.database import Database, PoolSize, Transaction
+from seawall.service.declaring import Rules, consumer_config, delay_until
 from seawall.service.edge import Edge
 from seawall.service.events import topic_of
 from seawall.service.gauges import Gauges
 from seawall.service.handlers import Declared
-from seawall.service.health import Check, Health, Probe
+from seawall.service.health import Check, Health, Probe, raise_if
 from seawall.service.life import Declarations, Life
 from seawall.service.observing import Observing
+from seawall.service.operations import Operation, Operations
 from seawall.service.probes import Probes
-from seawall.service.routes import Memory, Route
+from seawall.service.routes import Idempotency, Memory, Route
 from seawall.service.routes import metadata as kept_answers
+from seawall.service.schedules import Schedule
 from seawall.service.sessions import CookieSessions
 from seawall.service.settings import Settings
 from seawall.telemetry.metrics import Metrics
@@ -43,6 +52,7 @@ from seawall.topology import Address, InstanceState, parse_version, service_name
 log = logging.getLogger("seawall.service")
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 # Larger bodies are uploads, and a route that takes them says so (`max_body_size=`).
 MAX_BODY = 1024 * 1024  # bytes
@@ -105,6 +115,7 @@ class Service(FastAPI):
         self.memory = Memory(name)
         self.settings = settings
         self.knows_address = False
+        self.credentials: Credentials | None = None  # its server's, by which it also calls
         self._declared = Declarations()
         self._user_lifespan = lifespan
         self.life: Life | None = None
@@ -114,8 +125,12 @@ class Service(FastAPI):
         super().__init__(version=version, lifespan=self._live, **fastapi)
         self.router.route_class = Route
         answers.install(self)
+        contracts.show(self, lambda: self.contract)
         self.gauges = Gauges(self, self._declared, self.metrics)
-        self._edge = Edge(super().__call__, self, Probes(self).by_path, self.metrics)
+        self._operations = Operations(self)
+        self._edge = Edge(
+            super().__call__, self, Probes(self).by_path, self._operations.by_path, self.metrics
+        )
 
     # declaring
 
@@ -141,6 +156,8 @@ class Service(FastAPI):
         database.add_tables(kept_answers)
         self._declared.database = self.memory.database = database
         self.health.add(Check("database", database.check, needed=False, within=1.0))
+        flowing = partial(backlog.check_flow, database)
+        self.health.add(Check("outbox", flowing, needed=False, within=1.0))
         return database
 
     def sessions(
@@ -186,38 +203,67 @@ class Service(FastAPI):
         event: str | type,
         *,
         group: str | None = None,
-        concurrency: int = 16,
         retry: RetryPolicy | None = None,
         config: ConsumerConfig | None = None,
+        **rules: Unpack[Rules],
     ) -> Callable[[F], F]:
         """Handle an event: each consumer group gets it once; the group is the service's name if
         none is given, so replicas share the events.
 
         The handler is `async def f(event: Model)`, with `tx: Transaction` and
         `message: Delivery` beside it as wanted. It returns when done, raises `Retry` or
-        `Reject`, or fails, which is retried as `retry` says.
+        `Reject`, or fails, which is retried as `retry` says. `rules` say how it is run; with
+        `batch` it is `async def f(events: list[Model])`.
         """
-        return self._handling(
-            Subscription(topic_of(event), group or self.name), concurrency, retry, config
-        )
+        subscription = Subscription(topic_of(event), group or self.name)
+        return self._handling(subscription, retry, consumer_config(config, rules))
 
     def worker(
         self,
         queue: str,
         *,
-        concurrency: int = 16,
         retry: RetryPolicy | None = None,
         config: ConsumerConfig | None = None,
+        **rules: Unpack[Rules],
     ) -> Callable[[F], F]:
         """Handle the jobs of a queue, each done by one of all workers. Handlers as in `on`."""
-        return self._handling(Subscription(queue, WORKERS), concurrency, retry, config)
+        subscription = Subscription(queue, WORKERS)
+        return self._handling(subscription, retry, consumer_config(config, rules))
+
+    def schedule(
+        self,
+        cron: str | None = None,
+        *,
+        every: float | None = None,
+        zone: str = "UTC",
+        name: str | None = None,
+        missed: Missed = "skip",
+        retry: RetryPolicy | None = None,
+        **rules: Unpack[Rules],
+    ) -> Callable[[F], F]:
+        """Run `async def f()`, or `f(tick: Tick)`, at the times of `cron` in `zone`, or `every` so
+        many seconds: each tick by one of all replicas, at least once.
+
+        A tick that nobody fired within a minute, since no replica ran, is skipped, or with
+        `missed="once"` the last of them is made up for.
+        """
+        ticks = ticks_of(cron, every, zone)
+        config = consumer_config(None, rules)
+
+        def declare(function: F) -> F:
+            called = f"{self.name}.{name or function.__name__}"
+            topic = f"{self.name}.schedule.{name or function.__name__}"
+            self._handling(Subscription(topic, WORKERS), retry, config)(function)
+            self._declared.schedules.append(Schedule(called, topic, ticks, missed))
+            return function
+
+        return declare
 
     def _handling(
         self,
         subscription: Subscription,
-        concurrency: int,
         retry: RetryPolicy | None,
-        config: ConsumerConfig | None,
+        config: ConsumerConfig,
     ) -> Callable[[F], F]:
         if any(known.subscription == subscription for known in self._declared.handlers):
             raise Misconfigured(
@@ -225,18 +271,45 @@ class Service(FastAPI):
                 fix="give the second one a group of its own",
             )
 
+        self._check_consumers()
+
         def declare(function: F) -> F:
             self._declared.handlers.append(
                 Declared(
                     function=function,
                     subscription=subscription,
-                    config=config or ConsumerConfig(concurrency=concurrency),
+                    config=config,
                     retry=retry or RetryPolicy(),
                 )
             )
             return function
 
         return declare
+
+    def _check_consumers(self) -> None:
+        def stalled() -> None:
+            raise_if(self.life.stalled if self.life is not None else ())
+
+        def paused() -> None:
+            raise_if(self.life.paused if self.life is not None else ())
+
+        self.health.add(Check("messages arrive", stalled, needed=True, within=1.0))
+        self.health.add(Check("messages are handled", paused, needed=False, within=1.0))
+
+    def publishes(self, event: str | type, model: Any = None, *, structured: bool = False) -> None:
+        """Say that this service publishes `event`, as `model` (or as the event's class).
+
+        It is then part of the service's contract, and `publish` takes nothing else for that
+        topic. `structured` writes the whole CloudEvent, attributes and data, into the body, for
+        consumers that see no headers.
+        """
+        contracts.say(self._declared.published, event, model, structured=structured)
+
+    @property
+    def contract(self) -> Contract:
+        """What this service publishes and consumes, with schemas."""
+        told = (self.name, self.version, self.summary or self.description)
+        return contracts.contract_of(*told, self._declared.published, self._declared.handlers)
 
     def on_start(self, hook: F) -> F:
         """Run `hook()` when the service starts, before it takes messages or requests."""
@@ -272,11 +345,18 @@ class Service(FastAPI):
 
         return declare
 
+    def offer(self, name: str, operation: Operation) -> Operation:
+        """Let an operator ask `operation`, by `POST /-/NAME` with `SEAWALL_OPERATOR_TOKEN`; returns
+        what is offered under that name already, if something is."""
+        return self._operations.offer(name, operation)
+
     def observe(self, observer: Observer) -> None:
         """Tell `observer` every fact of this service's parts."""
         self.observer.add(observer)
 
-    def post(self, path: str, *, idempotent: bool = False, **options: Any) -> Callable[[F], F]:
+    def post(
+        self, path: str, *, idempotent: bool | Idempotency = False, **options: Any
+    ) -> Callable[[F], F]:
         """FastAPI's `post`; with `idempotent=True` an `Idempotency-Key` makes it safe to repeat.
 
         The handler then runs in one transaction of the service's database, which also keeps the
@@ -285,12 +365,13 @@ class Service(FastAPI):
         """
         if not idempotent:
             return super().post(path, **options)
+        how = idempotent if isinstance(idempotent, Idempotency) else Idempotency()
         extra = options.setdefault("openapi_extra", {})
         extra.setdefault("parameters", []).append(_KEY_PARAMETER)
         declare = super().post(path, **options)
 
         def remembered(function: F) -> F:
-            self.memory.add(function)
+            self.memory.add(function, how)
             return declare(function)
 
         return remembered
@@ -305,6 +386,7 @@ class Service(FastAPI):
         key: str | None = None,
         tx: Transaction | None = None,
         delay: float = 0.0,
+        at: datetime | None = None,
         headers: Mapping[str, str] | None = None,
         message_id: str | None = None,
     ) -> str:
@@ -312,17 +394,19 @@ class Service(FastAPI):
 
         With `tx` it is published if, and only if, that transaction commits. Without, this
         returns once the broker has stored it, and raises `Unavailable`, `Full` (not stored) or
-        `OutcomeUnknown`. Events of one `key` stay in order where the broker can. `delay` is in
-        seconds. Returns the message's id.
+        `OutcomeUnknown`. Events of one `key` stay in order where the broker can. It is delivered
+        `delay` seconds from now, or `at` a time; for a broker that cannot hold it back it waits in
+        the outbox, if this service has one. Returns the message's id.
         """
         topic = topic_of(event)
         value = data if isinstance(event, str) else event
         message = publishing.message(
             self.name, topic, value, key=key, headers=headers, message_id=message_id
         )
-        return await self._put(topic, message, tx, delay)
+        message = contracts.held_to(self._declared.published, value, topic, message)
+        return await self._put(topic, message, tx, delay_until(at, delay, SYSTEM.wall()))
 
-    async def send(
+    async def send(  # noqa: PLR0913 - all that can be said about a job
         self,
         queue: str,
         job: object,
@@ -330,6 +414,7 @@ class Service(FastAPI):
         key: str | None = None,
         tx: Transaction | None = None,
         delay: float = 0.0,
+        at: datetime | None = None,
         reply_to: str | None = None,
         headers: Mapping[str, str] | None = None,
         message_id: str | None = None,
@@ -345,18 +430,42 @@ class Service(FastAPI):
             headers=headers,
             message_id=message_id,
         )
-        return await self._put(queue, message, tx, delay)
+        return await self._put(queue, message, tx, delay_until(at, delay, SYSTEM.wall()))
+
+    async def request(
+        self,
+        topic: str,
+        body: object,
+        *,
+        reply: type[R],
+        timeout: float = 5.0,  # noqa: ASYNC109 - it travels with the request
+        key: str | None = None,
+    ) -> R:
+        """Have `topic`'s handler do something, and return what it returned, as a `reply`.
+
+        Raises `Refused` if it rejects, `DeadlineExceeded` if no answer came within `timeout`
+        seconds (or the caller's own deadline) - the handler may have done it then - and what
+        `publish` raises. A handler that has not begun by then does not begin.
+        """
+        requests = None if self.life is None else self.life.requests
+        if requests is None:
+            raise Misconfigured(f"{self.name} is not running", fix="ask from a handler or a hook")
+        return await requests.ask(topic, body, reply, timeout, key)
 
     async def _put(self, topic: str, message: Message, tx: Transaction | None, delay: float) -> str:
+        life, database = self.life, self._declared.database
         if tx is not None:
             await outbox.write(tx, topic, message, delay)
+        elif life is None or life.publisher is None or life.transport is None:
+            raise Misconfigured(
+                f"{self.name} is not running", fix="publish from a handler or a start hook"
+            )
+        elif delay > 0 and not life.transport.caps.native_delay and database is not None:
+            # Such a broker has its consumers wait, and those that are not ours would not.
+            async with database.shared_transaction() as own:
+                await outbox.write(own, topic, message, delay)
         else:
-            publisher = None if self.life is None else self.life.publisher
-            if publisher is None:
-                raise Misconfigured(
-                    f"{self.name} is not running", fix="publish from a handler or a start hook"
-                )
-            await publisher.publish(topic, message, delay=delay)
+            await life.publisher.publish(topic, message, delay=delay)
         return message.id
 
     @property
@@ -387,8 +496,7 @@ class Service(FastAPI):
                 else:
                     log.exception("%s cannot start", self.name)
                 raise
-            if not self.knows_address:
-                life.find_address()
+            (life.expect_address if self.knows_address else life.find_address)()
             try:
                 yield state
             finally:
@@ -405,6 +513,7 @@ class Service(FastAPI):
             self.settings or Settings.from_environment(),
             observer=self.observer,
             in_flight=lambda: self.in_flight,
+            credentials=self.credentials,
         )
         self.metrics.commit = self.life.settings.commit
         self.draining = False
@@ -413,6 +522,7 @@ class Service(FastAPI):
         # It is set up before a service starts, or not at all.
         if not self.root_path and not self._native_telemetry.enabled():
             self._edge.app = super(FastAPI, self).__call__
+        self._edge.limit(self.life.settings.admission, self.observer)
         return self.life
 
     def _users(self, app: FastAPI) -> AbstractAsyncContextManager[Any]:
@@ -440,8 +550,8 @@ class Service(FastAPI):
         if database is None or self.life is None:
             return True
         async with database.read() as session:
-            backlog = await outbox.backlog(session)
-        return backlog.unsent == 0
+            waiting = await outbox.backlog(session)
+        return waiting.unsent == 0
 
     @property
     def instance_state(self) -> InstanceState:

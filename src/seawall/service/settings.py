@@ -6,11 +6,13 @@ SQLite file beside it.
 """
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from seawall.errors import Misconfigured
+from seawall.service.admission import VARIABLE, AdmissionConfig, parse
 from seawall.topology import Address
 
 # As long as Docker waits between SIGTERM and SIGKILL; Kubernetes waits 30 s.
@@ -30,14 +32,19 @@ class Settings:
     messages_url: str = "memory://seawall"
     sessions_url: str | None = None  # None: beside the messages
     database_url: str | None = None  # None: what the code says, else ./<service>.db
-    instance_id: str | None = None  # None: the service's name and a number of this process
+    instance_id: str | None = None  # None: see `instance_of`
     incarnation: str | None = None  # None: made at start
     listen_fd: int | None = None  # an inherited listening socket
+    probe_fd: int | None = None  # another, on which only this process answers
     host: str = "127.0.0.1"
     port: int | None = None
     log_level: str = "INFO"
+    version_tag: str = ""  # makes it a prerelease, which only those get who ask for it
     zone: str = ""  # where this process runs; callers there prefer it
     priority: int = 0  # the lowest is asked first
+    tls: str | None = None  # the folder with our certificate; None: plain text
+    operator_token: str | None = None  # None: no operator can ask this service anything
+    admission: AdmissionConfig | None = None  # None: as many at once as `max_in_flight` says
     commit: str = ""  # what was built, for `seawall_build_info`
     drain: float = DEFAULT_DRAIN  # seconds in which requests and messages under way may end
     propagation: float = DEFAULT_PROPAGATION  # seconds
@@ -55,15 +62,26 @@ class Settings:
             instance_id=read.text("SEAWALL_INSTANCE_ID"),
             incarnation=read.text("SEAWALL_INCARNATION"),
             listen_fd=read.integer("SEAWALL_LISTEN_FD"),
+            probe_fd=read.integer("SEAWALL_PROBE_FD"),
             host=read.text("HOST") or default.host,
             port=read.integer("PORT"),
             log_level=(read.text("LOG_LEVEL") or default.log_level).upper(),
+            version_tag=read.text("SEAWALL_VERSION_TAG") or default.version_tag,
             zone=read.text("SEAWALL_ZONE") or default.zone,
             priority=read.integer("SEAWALL_PRIORITY") or default.priority,
+            tls=read.text("SEAWALL_TLS"),
+            operator_token=read.text("SEAWALL_OPERATOR_TOKEN"),
+            admission=None if not (said := read.text(VARIABLE)) else parse(said),
             commit=read.text("SEAWALL_COMMIT") or default.commit,
             drain=read.seconds("SEAWALL_DRAIN_SECONDS", default.drain),
             propagation=read.seconds("SEAWALL_PROPAGATION_SECONDS", default.propagation),
         )
+
+    def instance_of(self, name: str) -> str:
+        """Which instance of the service `name` this process is. Without a supervisor that says
+        it: by machine and number, since in containers every process has the same number."""
+        machine = socket.gethostname().partition(".")[0]
+        return self.instance_id or f"{name}-{machine}-{os.getpid()}"
 
     @property
     def address(self) -> Address | None:

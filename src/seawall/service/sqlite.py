@@ -48,9 +48,10 @@ MOST, OPEN_FOR = 64, 0.005  # transactions, seconds
 # not again. As long as one worker of a consumer may keep the loop, twice over.
 QUICK = 0.002  # seconds
 
-# A statement that held the event loop this long is worth a line in the log; and is kept off it from
-# then on, for its time depends on more than its text.
-HELD = 0.05  # seconds
+# A statement that held the event loop this long is worth a line in the log; and is kept off it
+# until it was quick so often, for its time depends on more than its text. Not for ever: where
+# processors are short every statement is interrupted for so long at some time.
+HELD, TRUSTED_AFTER = 0.05, 100  # seconds, runs
 
 # Texts of statements that are known to be quick. A service has tens; one that makes up new ones
 # all the time begins again.
@@ -99,6 +100,7 @@ class Writer:
         self._where = where
         self._connect = connect
         self._clock = clock
+        self.functions: set[str] = set()  # names of those made on the file's connection
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._opening = asyncio.Lock()
         self._file: sqlite3.Connection | None = None
@@ -107,7 +109,7 @@ class Writer:
         self._group: _Group | None = None
         self._contended_until = 0.0
         self._quick: set[str] = set()
-        self._slow: set[str] = set()  # held the event loop once, and will not again
+        self._distrusted: dict[str, int] = {}  # those that held the loop: quick runs still missing
         self._commits = Tasks()
 
     async def connect(self) -> "Connection":
@@ -131,6 +133,7 @@ class Writer:
         await self._commits.join()
         if self._file is not None:
             file, self._file = self._file, None
+            self.functions.clear()
             await self._in_thread(file.close)
         self._thread.shutdown(wait=False)
 
@@ -224,17 +227,30 @@ class Writer:
             return self._here(sql, statement)
         result: T
         result, seconds = await self._in_thread(self._timed, statement)
-        if seconds < QUICK and sql not in self._slow:
-            _remember(self._quick, sql)
+        if seconds < QUICK and self._is_trusted(sql):
+            if len(self._quick) >= KNOWN:
+                self._quick.clear()
+            self._quick.add(sql)
         return result
+
+    def _is_trusted(self, sql: str) -> bool:
+        """Whether a statement that was quick just now may run on the event loop the next time."""
+        missing = self._distrusted.get(sql, 0)
+        if missing > 0:
+            self._distrusted[sql] = missing - 1
+        return missing <= 1
 
     def _here(self, sql: str, statement: Callable[[], T]) -> T:
         result, seconds = self._timed(statement)
         if seconds >= QUICK:
             self._quick.discard(sql)
         if seconds >= HELD:
-            _remember(self._slow, sql)
-            log.warning("%s: held the event loop for %.3f s: %s", self._where, seconds, sql)
+            if len(self._distrusted) >= KNOWN:
+                self._distrusted.clear()
+            known = sql in self._distrusted
+            self._distrusted[sql] = TRUSTED_AFTER
+            level = logging.DEBUG if known else logging.WARNING  # once tells it
+            log.log(level, "%s: held the event loop for %.3f s: %s", self._where, seconds, sql)
         return result
 
     def _timed(self, statement: Callable[[], T]) -> tuple[T, float]:
@@ -274,12 +290,6 @@ def _open(connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
 
 def _locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error)
-
-
-def _remember(texts: set[str], sql: str) -> None:
-    if len(texts) >= KNOWN:
-        texts.clear()
-    texts.add(sql)
 
 
 def _end(file: sqlite3.Connection) -> None:
@@ -331,8 +341,11 @@ class Connection:
             raise sqlite3.OperationalError("SQLite has undone this transaction")
         return await self._writer.run(sql, statement)
 
-    async def create_function(self, *args: Any, **named: Any) -> None:
-        self._connection.create_function(*args, **named)
+    async def create_function(self, name: str, *args: Any, **named: Any) -> None:
+        # All of these are one connection, and SQLite replaces no function while a statement runs.
+        if name not in self._writer.functions:
+            self._connection.create_function(name, *args, **named)
+            self._writer.functions.add(name)
 
     def cursor(self) -> "Cursor":
         return Cursor(self, self._connection.cursor())

@@ -1,12 +1,18 @@
 """The whole of `seawall.toml`: project, servers, services, and the gateway's tables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from seawall.spec.admission import AdmissionSpec
+from seawall.spec.deploy import DeploySpec, ServiceDeploySpec
 from seawall.spec.gateway import GatewaySpec, RouteSpec
+from seawall.spec.identity import IdentitySpec
 from seawall.spec.part import Part, known
+from seawall.spec.probes import ProbesSpec
+from seawall.spec.scaling import ScaleSpec, check_scaling
+from seawall.spec.sizes import Size
 from seawall.topology import parse_version, service_name
 
 
@@ -39,6 +45,16 @@ class Replicas(Part):
         return self
 
 
+class RestartSpec(Part):
+    """When a replica dies again and again: at `intensity` deaths within `period` seconds, it is
+    tried for ever ("try"), given up until a person acts ("give-up"), or ends the whole project
+    ("stop")."""
+
+    intensity: int = Field(default=5, ge=1, le=1000)
+    period: float = Field(default=60.0, gt=0, le=86_400)  # seconds
+    then: Literal["try", "give-up", "stop"] = "try"
+
+
 class ServiceSpec(Part):
     """One service: a Python module that holds a `Service`, or any command that listens on $PORT."""
 
@@ -46,17 +62,27 @@ class ServiceSpec(Part):
     command: list[str] | None = None  # ["node", "server.js"]
     version: str = "0.0.0"  # of a command; a Service says its own
     replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas()
+    scale: list[ScaleSpec] = []  # what decides between the two; without it a person does
+    admission: AdmissionSpec | None = None  # None: as many requests at once as its code says
+    # Processes of a Python service that have imported it and wait to be a replica.
+    standbys: int = Field(default=0, ge=0, le=16)
     needs: list[str] = []  # services it calls
     env: dict[str, str] = {}
     database: str | None = None  # SQLAlchemy URL; without it a SQLite file in .seawall/data
     health: str = "/readyz"  # answers 200 when ready
+    probes: ProbesSpec = ProbesSpec()
+    restart: RestartSpec = RestartSpec()
+    # A replica that uses more is replaced: "512MiB".
+    memory_limit: Size | None = Field(default=None, ge=1)
     port: int = Field(default=0, ge=0, le=65535)  # of the first replica; 0 = any free one
     zone: str = ""  # where it runs; SEAWALL_ZONE if empty
     priority: int = Field(default=0, ge=0, le=127)  # the lowest is asked first
     cwd: str = "."  # from the project's folder
     start_within: float = Field(default=30.0, gt=0, le=3600)  # seconds to become ready
     drain: float = Field(default=10.0, ge=0, le=3600)  # seconds to finish what is under way
+    mtls: bool = True  # where [identity] has mtls: false for what answers in plain text only
     optional: bool = False  # left out, with a word, if its command is not on this machine
+    deploy: ServiceDeploySpec = ServiceDeploySpec()
 
     @model_validator(mode="after")
     def _runnable(self) -> "ServiceSpec":
@@ -64,7 +90,20 @@ class ServiceSpec(Part):
             raise ValueError('needs either module = "package.module:name" or command = ["..."]')
         if self.module is not None and ":" not in self.module:
             raise ValueError(f'module {self.module!r} names no object: "package.module:name"')
+        if self.standbys and self.command is not None:
+            raise ValueError("standbys are of Python services: a command cannot wait half started")
+        liveness = self.probes.liveness
+        if self.command is not None and liveness is not None and not liveness.asks:
+            raise ValueError("probes.liveness of a command needs one of path, tcp and exec")
+        if self.command is not None and self.admission is not None:
+            raise ValueError(
+                "admission is of a module; fix: for a command, gateway.upstreams.NAME.adaptive"
+            )
         parse_version(self.version)
+        check_scaling(
+            *(self.scale, self.replicas.min, self.replicas.max),
+            listens_itself=self.command is not None,
+        )
         return self
 
 
@@ -76,6 +115,8 @@ class Spec(Part):
     messages: Server = Server()
     sessions: Server = Server()
     gateway: GatewaySpec = GatewaySpec()
+    identity: IdentitySpec = IdentitySpec()
+    deploy: DeploySpec = DeploySpec()
     services: dict[str, ServiceSpec] = {}
     profile: str | None = Field(default=None, exclude=True)
     root: Path = Field(default=Path(), exclude=True)

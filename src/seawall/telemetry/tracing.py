@@ -37,7 +37,7 @@ class Arrived:
         self._state = tracestate
         self._context: TraceContext | None = None
         # The trace's id where the caller has none, so that answers can name it unread.
-        self.new_id = "" if traceparent else _ids.take(32)
+        self.new_id = "" if traceparent else _ids.take(32).decode()
 
     @property
     def context(self) -> TraceContext:
@@ -51,7 +51,8 @@ class Arrived:
             parent = TraceContext.parse(self._traceparent.decode("latin-1"), state)
             if parent is not None:
                 return parent.child(_rng)
-        return TraceContext(self.new_id or _ids.take(32), _ids.take(16), True)
+        trace_id = self.new_id or _ids.take(32).decode()
+        return TraceContext(trace_id, _ids.take(16).decode(), True)
 
 
 _CURRENT: ContextVar[TraceContext | Arrived | None] = ContextVar("seawall_trace", default=None)

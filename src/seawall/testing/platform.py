@@ -69,12 +69,14 @@ class Platform:
         messages: str | None = None,
         databases: dict[str, str] | None = None,
         drain: float = 5.0,
+        operator_token: str | None = None,
     ) -> None:
         name = f"platform-{next(_SERIAL)}"
         self.registry_url = registry or f"memory://{name}"
         self.messages_url = messages or f"memory://{name}"
         self._databases = databases or {}
         self._drain = drain
+        self._operator_token = operator_token
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._servers: dict[str, _Server] = {}
@@ -114,6 +116,7 @@ class Platform:
                 instance_id=f"{service.name}-1",
                 drain=self._drain,
                 propagation=0.0,
+                operator_token=self._operator_token,
             )
             await self._start(service, settings)
 
@@ -189,7 +192,8 @@ class Platform:
         Delayed messages are not waited for.
         """
         async with asyncio.timeout(_SETTLE_WITHIN):
-            while not await self._quiet():
+            # Twice: what goes from queue to outbox between two questions is in neither.
+            while not (await self._quiet() and await self._quiet()):
                 await SYSTEM.sleep(0.005)
 
     async def _quiet(self) -> bool:

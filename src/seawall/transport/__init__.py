@@ -1,1 +1,1 @@
-"""Bytes between processes: HTTP/1.1 client connections and their pools."""
+"""Bytes between processes: HTTP/1.1 client connections, their pools, and TLS."""

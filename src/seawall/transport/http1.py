@@ -14,6 +14,7 @@ from typing import cast
 import httptools
 
 from seawall.errors import DeadlineExceeded, NotSent, OutcomeUnknown, Refused
+from seawall.transport.tls import explained, is_refusal
 
 # An answer's head. Real ones have 1 to 4 KiB; cookies and problem headers may double that.
 MAX_HEAD = 64 * 1024
@@ -137,6 +138,9 @@ class Connection(asyncio.Protocol):
             return
         if exc is None and self._status and not self._framed:
             self._finish()  # a body that ends with the connection
+            return
+        if is_refusal(exc):
+            self._fail(NotSent(explained(exc)))
             return
         self._fail(OutcomeUnknown(f"the connection was lost before the answer: {exc or 'closed'}"))
 

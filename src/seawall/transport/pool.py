@@ -12,13 +12,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from seawall.clock import SYSTEM, Clock
-from seawall.errors import Full, NotSent
+from seawall.errors import Full, NotSent, Refused
 from seawall.topology import Address
+from seawall.transport.dialing import Late, dial
 from seawall.transport.http1 import Answer, Connection
+from seawall.transport.tls import Secured, explained
 
 
 class ConnectFailed(NotSent):
-    """Nobody answers at that address; the request was not sent."""
+    """Nobody answers at that address, or somebody else; the request was not sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,7 @@ class Pool:
         address: Address,
         config: PoolConfig | None = None,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Secured | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.address = address
@@ -125,17 +127,18 @@ class Pool:
     async def _connect(self, within: float) -> Connection:
         if self._closed:
             raise NotSent(f"{self.address}: the pool is closed")
-        within = min(within, self._config.connect_timeout)
         try:
-            async with asyncio.timeout(within):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(max_body=self._config.max_body),
-                    self.address.host,
-                    self.address.port,
-                    ssl=self._tls,
-                )
-        except TimeoutError:
-            raise ConnectFailed(f"{self.address}: no connection within {within:.3f} s") from None
+            _, connection = await dial(
+                lambda: Connection(max_body=self._config.max_body),
+                self.address,
+                self._tls,
+                connect_within=min(within, self._config.connect_timeout),
+                shake_within=within,
+            )
+        except (Late, Refused) as exc:
+            raise ConnectFailed(f"{self.address}: {exc}") from exc
+        except ssl.SSLError as exc:
+            raise ConnectFailed(f"{self.address}: {explained(exc)}") from exc
         except OSError as exc:
             raise ConnectFailed(f"{self.address}: {exc.strerror or exc}") from exc
         return connection

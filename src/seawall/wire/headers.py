@@ -97,6 +97,7 @@ _REQUEST: Final = {
 # Families of such names, those of tomorrow included. Members that stand above are understood.
 _FORWARDED: Final = b"x-forwarded-"
 _IDENTITY: Final = b"x-identity-"
+FAMILIES: Final = (_FORWARDED, _IDENTITY)
 _RESPONSE: Final = {
     **_HOP_BY_HOP,
     **_FRAMING,
@@ -190,9 +191,6 @@ def may_trail(name: bytes) -> bool:
 
 REQUEST_KINDS: Final = _spelled(_REQUEST)
 RESPONSE_KINDS: Final = _spelled(_RESPONSE)
-# The shortest way past a field that means nothing here.
-PLAIN_REQUEST: Final = frozenset(name for name, kind in REQUEST_KINDS.items() if kind == PLAIN)
-PLAIN_RESPONSE: Final = frozenset(name for name, kind in RESPONSE_KINDS.items() if kind == PLAIN)
 
 
 def tokens(value: bytes) -> list[bytes]:

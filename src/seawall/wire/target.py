@@ -49,17 +49,17 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
     Raises `BadTarget`.
     """
-    if _is_plain(target):
+    if is_plain(target):
         return target, b""
     path, mark, query = target.partition(b"?")
-    if not _is_plain(path):
+    if not is_plain(path):
         path = canonical(path)
     if mark and query.translate(None, _QUERY):
         raise BadTarget("a character that a query cannot hold")
     return path, mark + query
 
 
-def _is_plain(path: bytes) -> bool:
+def is_plain(path: bytes) -> bool:
     """Whether `path` is canonical as it is."""
     return walks_plain(path) if _COMPILED else _PLAIN.fullmatch(path) is not None
 
@@ -104,7 +104,7 @@ def canonical(path: bytes) -> bytes:
 
 def is_canonical(path: bytes) -> bool:
     """Whether a path reads as it is written, and so may be passed on."""
-    if _is_plain(path):
+    if is_plain(path):
         return True
     try:
         return canonical(path) == path

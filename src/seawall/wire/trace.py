@@ -20,7 +20,7 @@ _MEMBER: Final = re.compile(
 )
 _MAX_MEMBERS: Final = 32  # section 3.3.1.1
 _MAX_STATE: Final = 512  # characters that everybody must pass on (section 3.3.1.5); we pass no more
-_ZEROS: Final = "0" * 4096
+_ZEROS: Final = b"0" * 4096
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 
@@ -94,15 +94,15 @@ class Ids:
     def __init__(self, draw: Callable[[int], bytes]) -> None:
         """`draw(n)` returns n random bytes, as `os.urandom` and `Random.randbytes` do."""
         self._draw = draw
-        self._pool = ""
+        self._pool: bytes = b""
         self._at = 0
 
-    def take(self, digits: int) -> str:
+    def take(self, digits: int) -> bytes:
         """The next `digits` digits, at most 4,096; never zeros only."""
         at = self._at
         if at + digits > len(self._pool):
-            self._pool = self._draw(4096).hex()
+            self._pool = self._draw(4096).hex().encode()
             at = 0
         self._at = at + digits
         found = self._pool[at : at + digits]
-        return found if found > _ZEROS else found[:-1] + "1"
+        return found if found > _ZEROS else found[:-1] + b"1"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from seawall.gateway.auth import Provider
 from seawall.gateway.config import Edge, GatewayConfig, Route, Upstreams
 from seawall.gateway.gateway import Gateway, Static
 from seawall.gateway.limits import Limit
+from seawall.gateway.upstream import Towards
 from seawall.telemetry.spans import SpanBuffer
 from seawall.topology import Address, Instance, InstanceState
 from tests.support.waiting import eventually
@@ -72,6 +74,7 @@ class Service:
     connections: int = 0
     open: int = 0
     port: int = 0
+    tls: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -88,7 +91,7 @@ class Service:
         )
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -287,6 +290,7 @@ async def rig(
     seed: int = 1,
     spans: SpanBuffer | None = None,
     trace_sample: float = 1.0,
+    towards: Towards | None = None,
 ) -> AsyncIterator[Rig]:
     """Services, and a gateway in front of them that is ready. At the end nothing is under way."""
     log: list[dict[str, Any]] = []
@@ -321,6 +325,7 @@ async def rig(
             observer=facts.append,
             log=write,
             spans=spans,
+            towards=towards,
         )
         address = await stack.enter_async_context(gateway.serving(Address("127.0.0.1", 0)))
         rig = Rig(gateway, address, source, list(services), log, facts)

@@ -15,6 +15,7 @@ from seawall.gateway.gateway import Gateway, Static
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.locality import LocalityConfig
 from seawall.resilience.outlier import Ejected, OutlierConfig
+from seawall.resilience.slow_start import SlowStart
 from seawall.topology import Address, Instance
 from tests.integration.gateway.rig import (
     OK,
@@ -84,6 +85,18 @@ async def test_weights_are_kept() -> None:
         assert counts(shop) == [60, 30, 0]
 
 
+async def test_a_newcomer_gets_its_share_little_by_little() -> None:
+    services = three()
+    slowly = Upstreams(slow_start=SlowStart(window=600.0), balancing=Balancing.WEIGHTED)
+    async with rig(*services, upstreams=slowly) as shop:
+        shop.source.show(*(service.instance for service in services[:2]))
+        shop.source.show(*(service.instance for service in services))
+        await asked(shop, 210)
+        # A tenth of the weight of each of the others, which were there from the beginning.
+        assert counts(shop)[2] == 10
+        assert upstreams(shop.gateway, 0.0)[2].count('"slow_start_weight": 10.0') == 1
+
+
 async def test_peak_ewma_leaves_the_slow_one() -> None:
     async def slow(request: Received) -> None:
         loop = asyncio.get_running_loop()
@@ -131,7 +144,11 @@ async def test_a_key_has_one_home_through_two_gateways(hash_on: str) -> None:
                 client.close()
             grown = zip(services, counts(shop), before, strict=True)
             homes.append(Counter({one.instance_id: now - was for one, now, was in grown}))
-        assert all(sorted(home.values()) == [0, 0, 3] for home in homes)
+        strays = [home for home in homes if sorted(home.values()) != [0, 0, 3]]
+        told = [
+            (line["instance"], line["attempts"], line["flags"]) for line in await shop.logged(40)
+        ]
+        assert not strays, (homes, told)
         assert len({home.most_common(1)[0][0] for home in homes}) == 3
 
 

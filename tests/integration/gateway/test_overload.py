@@ -6,10 +6,10 @@ import pytest
 
 from seawall.clock import SYSTEM
 from seawall.gateway.admin import admin
-from seawall.gateway.admission import Adaptive
 from seawall.gateway.config import Route, Timeouts, Upstreams
 from seawall.gateway.fallback import Fallback
 from seawall.gateway.retrying import Retry
+from seawall.resilience.admission import Adaptive
 from seawall.resilience.breaker import BreakerConfig, State
 from seawall.resilience.shed import Importance
 from seawall.topology import Address
@@ -83,7 +83,27 @@ async def test_only_a_trusted_proxy_says_how_important_a_request_is(trusted: boo
             await eventually(lambda: len(shop.services[0].received) == 2)
         else:
             assert (await client.reply()).status == 503
-        assert all(one.field("x-importance") is None for one in shop.services[0].received)
+        told = [one.field("x-importance") for one in shop.services[0].received]
+        assert told == ([None, "critical"] if trusted else [None])
+
+
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_service_that_refuses_since_it_has_enough_to_do_is_well(marked: bool) -> None:
+    mark = b"x-load-shed: full\r\n" if marked else b""
+    refusal = b"HTTP/1.1 503 Later\r\nretry-after: 1\r\n" + mark + b"content-length: 0\r\n\r\n"
+    async with rig(Service(saying(refusal)), routes=CLASSES) as shop:
+        for _ in range(30):
+            assert (await shop.get("/normal")).status == 503
+        # A service that fails is soon not asked any more.
+        assert (len(shop.services[0].received) == 30) == marked
+
+
+async def test_a_service_hears_how_important_a_request_is() -> None:
+    async with rig(Service(), routes=CLASSES) as shop:
+        for one in Importance:
+            await shop.get(f"/{one.value}", "x-importance: critical")
+        told = [one.field("x-importance") for one in shop.services[0].received]
+        assert told == ["critical", None, "sheddable"]
 
 
 async def test_a_limit_shrinks_under_a_service_that_does_not_keep_up() -> None:

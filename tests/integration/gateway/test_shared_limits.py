@@ -150,8 +150,16 @@ async def test_without_its_server_a_limit_does_what_was_chosen(
         for one in ones:
             one.answers.clear()
             one.at.clear()
-        await eventually(lambda: all(sum(one.answers.values()) > 100 for one in ones))
-        assert {status for one in ones for status in one.answers} == then
+
+        def answers() -> set[int]:
+            return {status for one in ones for status in one.answers}
+
+        # A hundred requests may take less time than a token.
+        enough = 100
+        await eventually(
+            lambda: all(sum(one.answers.values()) > enough for one in ones) and answers() >= then
+        )
+        assert answers() == then
         # Each by itself: half of the rate, for there were two.
         assert all(one.share() == 50.0 for one in ones)
         server.start()

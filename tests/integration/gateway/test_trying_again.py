@@ -272,3 +272,25 @@ async def test_a_body_that_still_comes_while_a_retry_waits_is_sent_whole() -> No
         await client.send(b"cd")
         assert (await client.reply()).status == 200
         assert await heads.received[1].reader.read(4) == b"abcd"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_loop_that_stands_still_while_connecting_loses_no_request(turns: int) -> None:
+    hasty = (Route(service="shop", timeouts=Timeouts(connect=0.2)),)
+    loop = asyncio.get_running_loop()
+    async with rig(Service(), Service(instance_id="shop-2"), routes=hasty) as shop:
+        (cluster,) = shop.gateway.cluster_list()
+
+        def stand_still_after(turns: int) -> None:
+            dialling = any(endpoint.connections for endpoint in cluster.endpoints)
+            if turns or not dialling:
+                loop.call_soon(stand_still_after, turns - dialling)
+                return
+            until = loop.time() + 0.3  # longer than connecting may take
+            while loop.time() < until:
+                pass
+
+        client = await shop.connect()
+        await client.send(get())
+        stand_still_after(turns)
+        assert (await client.reply()).status == 200

@@ -13,8 +13,10 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from websockets.http11 import Request, Response
 
 from seawall.errors import Misconfigured
-from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts
+from seawall.gateway.balance import Sticky
+from seawall.gateway.config import Edge, GatewayConfig, Route, Timeouts, Upstreams
 from seawall.gateway.gateway import Gateway, Static
+from seawall.resilience.balancing import Balancing
 from seawall.topology import Address, Instance, InstanceState
 from tests.integration.gateway.rig import Rig, Service, rig
 from tests.support.waiting import eventually
@@ -220,6 +222,24 @@ async def test_only_so_many_are_open_at_once() -> None:
                 await client(r, "/nowhere")
         async with client(r), client(r):
             pass
+
+
+async def test_a_cookie_takes_a_client_back_to_the_instance_it_talked_to() -> None:
+    services = [Echo(instance_id=f"shop-{number}") for number in range(1, 4)]
+    how = Upstreams(sticky=Sticky(), balancing=Balancing.ROUND_ROBIN)
+    async with rig(*services, upstreams=how) as r:
+        async with client(r) as socket:
+            assert socket.response is not None
+            said = socket.response.headers["set-cookie"]
+            (home,) = (service for service in services if service.sockets)
+        cookie = {"cookie": said.partition(";")[0]}
+        for _ in range(3):
+            async with connect(
+                f"ws://{r.address.host}:{r.address.port}/", proxy=None, additional_headers=cookie
+            ) as socket:
+                assert socket.response is not None
+                assert "set-cookie" not in socket.response.headers
+                assert home.sockets
 
 
 def test_limits_of_tunnels_are_not_negative() -> None:

@@ -5,9 +5,12 @@ import pytest
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from tests.support import servers
-from tests.support.brokers import chosen
+from tests.support.brokers import PATIENCE, chosen
 
-pytestmark = pytest.mark.skipif(not chosen("rabbitmq"), reason="make test-brokers runs it")
+pytestmark = [
+    pytest.mark.skipif(not chosen("rabbitmq"), reason="not among SEAWALL_TEST_BROKERS"),
+    pytest.mark.timeout(PATIENCE["rabbitmq"]),
+]
 
 
 async def test_the_first_group_gets_what_was_published_before_it(

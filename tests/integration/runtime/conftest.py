@@ -138,7 +138,7 @@ class Project:
             below = self.processes()
             self._supervisor.send_signal(signal.SIGTERM)
             try:
-                self._supervisor.wait(15)
+                self._supervisor.wait(45)
             except subprocess.TimeoutExpired:
                 for process in below:
                     process.kill()

@@ -14,11 +14,11 @@ from seawall.clock import SYSTEM
 from seawall.registry.connect import open_registry
 from seawall.registry.watcher import Watcher
 from seawall.runtime.layout import Layout
-from tests.integration.runtime.conftest import Project, gone
+from tests.integration.runtime.conftest import Project, can_connect, gone
 from tests.support.waiting import eventually, eventually_sync
 
 SERVICE = """
-import os, random, threading
+import os, random, sys, threading
 from seawall import Service
 
 service = Service("hello", version="1.2.0")
@@ -30,9 +30,12 @@ async def who() -> dict[str, object]:
         "pid": os.getpid(),
         "imported_by": imported_by,
         "chance": random.random(),
+        "imports": sorted(set(sys.modules) - imported),
         "database": os.environ["SEAWALL_DATABASE__URL"],
         "instance": os.environ["SEAWALL_INSTANCE_ID"],
     }
+
+imported = set(sys.modules)
 """
 
 DECLARED = """
@@ -62,6 +65,7 @@ def test_replicas_share_an_import_and_nothing_else(project: Project) -> None:
     assert one["pid"] != two["pid"] != one["imported_by"]
     assert one["chance"] != two["chance"]
     assert one["instance"] == "hello-1"
+    assert one["imports"] == []  # each would cost every replica, every time
     assert one["database"] == f"sqlite+aiosqlite:///{project.folder}/.seawall/data/hello.db"
     eventually_sync(lambda: project.instances()["hello-2"]["registered"] == "ready")
     assert project.instances()["hello-1"]["version"] == "1.2.0"
@@ -102,6 +106,61 @@ def test_a_module_with_a_mistake_is_told_and_tried_again(project: Project) -> No
 
     project.write("hello.py", SERVICE)
     eventually_sync(lambda: project.ready("hello-1", "hello-2"), within=15)
+
+
+def test_a_standby_is_the_next_replica_with_the_code_as_it_is(project: Project) -> None:
+    project.write("hello.py", SERVICE)
+    project.declare(DECLARED.replace("replicas = 2", "replicas = 1\nstandbys = 1"))
+    project.up()
+
+    def waiting() -> int | None:
+        """The process that waits, once there is one."""
+        children = psutil.Process(project.supervisor.pid).children(recursive=True)
+        known = project.status()["services"][0]["standbys"] == 1
+        return next((c.pid for c in children if known and c.name() == "hello-standby"), None)
+
+    eventually_sync(lambda: waiting() is not None, within=15)
+    first = waiting()
+    assert project.run("scale", "hello=2").returncode == 0
+    eventually_sync(lambda: project.ready("hello-1", "hello-2"))
+    told = _who(project, "hello-2")
+    assert (told["pid"], told["instance"]) == (first, "hello-2")
+    assert "hello-2" in project.run("logs", "hello-2", "--json").stdout
+
+    eventually_sync(lambda: waiting() not in (None, first), within=15)
+    second = waiting()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    eventually_sync(lambda: project.instances()["hello-2"]["restarts"] == 1)
+    eventually_sync(lambda: project.ready("hello-2"), within=15)
+    assert project.instances()["hello-2"]["pid"] == second
+
+    eventually_sync(lambda: waiting() not in (None, second), within=15)
+    project.write("hello.py", SERVICE.replace('"pid": os', '"new": True, "pid": os'))
+    assert project.run("restart", "hello").returncode == 0
+    assert _who(project, "hello-1")["new"] is True
+    eventually_sync(lambda: waiting() is not None, within=15)
+    assert project.run("scale", "hello=3").returncode == 0
+    eventually_sync(lambda: project.ready("hello-3"))
+    assert _who(project, "hello-3")["new"] is True
+
+    everybody = project.processes()
+    project.stop()
+    eventually_sync(lambda: gone(everybody))
+
+
+def test_a_loop_that_does_not_turn_is_replaced(project: Project) -> None:
+    project.write("hello.py", SERVICE)
+    probe = "[services.hello.probes.liveness]\nperiod = 0.2\ntimeout = 0.5\nfailure_threshold = 2\n"
+    project.declare(DECLARED + probe)
+    project.up()
+    hung = project.instances()["hello-1"]
+
+    os.kill(hung["pid"], signal.SIGSTOP)
+
+    eventually_sync(lambda: project.instances()["hello-1"]["restarts"] == 1, within=15)
+    eventually_sync(lambda: project.ready("hello-1", "hello-2"), within=15)
+    assert "does not live: /livez did not answer" in project.instances()["hello-1"]["last_exit"]
 
 
 def test_a_dead_replica_leaves_the_registry_at_once(project: Project) -> None:
@@ -160,9 +219,12 @@ def test_kill_9_of_the_supervisor_leaves_no_forked_process(project: Project) -> 
     project.up()
     processes = project.processes()
     assert len(processes) >= 6  # supervisor, two parents, Valkey, gateway, two replicas
+    address = project.instances()["hello-1"]["address"]
     project.supervisor.kill()
     project.supervisor.wait()
-    eventually_sync(lambda: gone(processes), within=10)
+    assert can_connect(address)  # for a while another supervisor may come
+    eventually_sync(lambda: gone(processes), within=15)
+    assert list((project.folder / ".seawall/run").glob("parent-*")) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

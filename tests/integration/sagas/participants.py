@@ -21,10 +21,11 @@ from seawall.messaging import tables
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from seawall.messaging.consumer import Consumer, ConsumerConfig
-from seawall.messaging.outbox import Relay, RelayConfig
 from seawall.messaging.outcomes import Reject
 from seawall.messaging.policy import RetryPolicy
+from seawall.messaging.relay import Relay, RelayConfig
 from seawall.sagas.engine import Flow
+from seawall.sagas.host import Operation
 from seawall.sagas.saga import Patience, Saga, Step
 from seawall.service.database import Database, PoolSize
 from seawall.service.handlers import Declared, MessageHandler
@@ -117,9 +118,16 @@ class Host:
 
         return declare
 
+    def publishes(self, topic: str, model: type | None, /) -> object:
+        """Nobody asks this host for its contract."""
+
     def background(self, work: Callable[[], Any], /) -> object:
         self.work.append(work)
         return work
+
+    def offer(self, name: str, operation: Operation, /) -> Operation:
+        del name
+        return operation
 
 
 def take_part(host: Host, name: str) -> None:

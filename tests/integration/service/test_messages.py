@@ -7,6 +7,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
 from seawall import Delivery, Event, Reject, Retry, RetryPolicy, Service, Transaction
 from seawall.errors import Misconfigured
+from seawall.messaging.transports.memory import MemoryTransport
 from seawall.telemetry import tracing
 from seawall.testing.platform import Platform
 from tests.support.waiting import eventually
@@ -38,6 +39,24 @@ async def test_an_event_reaches_each_group_once(system: Platform) -> None:
     await system.publish(Placed(number=7))
     await system.settle()
     assert sorted(seen) == [("one", 7), ("two", 7)]
+
+
+async def test_its_groups_exist_before_it_publishes(system: Platform) -> None:
+    """A broker that keeps nothing for later groups would lose what is published before."""
+    service, groups = Service("orders"), []
+
+    @service.on(Placed)
+    async def placed(event: Placed) -> None:
+        pass
+
+    @service.on_start
+    def look() -> None:
+        assert service.life is not None
+        assert isinstance(service.life.transport, MemoryTransport)
+        groups.extend(service.life.transport._broker.topic("order.placed").groups)
+
+    await system.start(service)
+    assert groups == ["orders"]
 
 
 async def test_published_with_a_transaction_or_not_at_all(system: Platform) -> None:

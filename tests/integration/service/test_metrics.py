@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from seawall import Reject, RetryPolicy, Service
 from seawall.clock import SYSTEM
+from seawall.messaging.tables import outbox
 from seawall.resilience.retry import RetryConfig
 from seawall.service.calls import ClientConfig
 from seawall.service.gauges import WITHIN
@@ -45,6 +46,10 @@ NAMES: dict[str, tuple[str, set[str]]] = {
     "seawall_queue_oldest_age_seconds": ("gauge", QUEUE),
     "seawall_queue_redeliveries": ("counter", QUEUE),
     "seawall_dlq_depth": ("gauge", QUEUE),
+    "seawall_queue_paused": ("gauge", QUEUE),
+    "seawall_consumer_held": ("gauge", QUEUE),
+    "seawall_consumer_paused": ("gauge", QUEUE),
+    "seawall_consumer_stalled": ("gauge", QUEUE),
     "seawall_breaker_state": ("gauge", CALL),
     "seawall_breaker_transitions": ("counter", {*CALL, "to"}),
     "seawall_retries": ("counter", {*CALL, "outcome"}),
@@ -59,7 +64,18 @@ NAMES: dict[str, tuple[str, set[str]]] = {
 }
 
 # Nothing happens here that they count.
-QUIET = {"seawall_outlier_ejections"}
+QUIET = {
+    "seawall_outlier_ejections",
+    "seawall_consumer_pauses",
+    "seawall_consumer_stalls",
+    "seawall_peers_refused",
+    "seawall_replies_dropped",
+    "seawall_schedule_ticks",
+    # The service below has no database.
+    "seawall_outbox_unsent",
+    "seawall_outbox_refused",
+    "seawall_outbox_oldest_age_seconds",
+}
 
 
 async def scrape(system: Platform, name: str) -> dict[str, Metric]:
@@ -184,3 +200,23 @@ async def test_a_broker_that_is_away_does_not_hold_up_a_scrape() -> None:
             assert value(families, "http_server_active_requests") == 0
     finally:
         server.stop()
+
+
+async def test_an_outbox_that_does_not_flow_is_seen(system: Platform) -> None:
+    orders = Service("orders")
+    database = orders.database()
+    await system.start(orders)
+    now = SYSTEM.wall()
+    row = {"message_id": "m", "topic": "t", "headers": "{}", "body": b"", "created": now}
+    async with database.transaction() as tx:
+        claimed = {"claimed_by": "somebody", "claimed_until": now + 60}
+        await tx.execute(outbox.insert().values(**row, **claimed, not_before=now - 90))
+        await tx.execute(outbox.insert().values(**row, not_before=now, refused="too large"))
+    families = await scrape(system, "orders")
+    assert value(families, "seawall_outbox_unsent") == 1
+    assert value(families, "seawall_outbox_refused") == 1
+    assert value(families, "seawall_outbox_oldest_age_seconds") >= 90
+    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+        health = (await http.get("/health")).json()
+    assert (health["status"], health["checks"]["outbox"]["status"]) == ("warn", "warn")
+    assert "1 messages wait to be published" in health["checks"]["outbox"]["output"]

@@ -376,7 +376,11 @@ async def test_it_starts_without_broker_and_registry_and_makes_good(
     registry = open_registry(broker.url)
     try:
         await asyncio.to_thread(process.start)
-        assert (await http.get(f"{process.url}/readyz")).status_code == 200
+
+        async def ready() -> bool:  # once the registry was asked in vain
+            return (await http.get(f"{process.url}/readyz")).status_code == 200
+
+        await eventually_async(ready)
         assert (await http.post(f"{process.url}/orders/1")).status_code == 200
         await asyncio.to_thread(broker.start)
         await _all_handled(http, process.url, [1])

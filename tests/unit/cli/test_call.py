@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from seawall.cli.call import _body, _header, _target
+from seawall.cli.call import _body, _target, header
 from seawall.cli.failure import Failure
 
 
@@ -29,6 +29,6 @@ def test_bodies_come_from_words_or_files(tmp_path: object) -> None:
 
 
 def test_headers_have_a_name() -> None:
-    assert _header("Accept:  text/plain ") == ("Accept", "text/plain")
+    assert header("Accept:  text/plain ") == ("Accept", "text/plain")
     with pytest.raises(Failure):
-        _header("no colon")
+        header("no colon")

@@ -55,5 +55,30 @@ def test_what_is_not_ready_says_why() -> None:
     assert "0 of 2 ready, 30 MB" in shown
 
 
+def test_a_service_that_has_too_much_to_do_says_so_and_whether_more_would_help() -> None:
+    services = [
+        {"service": "orders", "shed": 12.34, "capacity_limited": "all 2 cores are busy"},
+        {"service": "users", "shed": None, "capacity_limited": None},
+    ]
+    answer = {"project": "shop", "stage": "running", "url": None, "instances": []}
+    shown = render({**answer, "services": services}, Paint(False)).splitlines()
+    assert shown[-2:] == [
+        "orders refuses 12.3 requests a second",
+        "orders is capacity-limited: all 2 cores are busy",
+    ]
+
+
 def test_nothing_runs() -> None:
     assert _shown()[-1] == "0 of 0 ready, 0 MB"
+
+
+def test_with_mtls_it_says_whom_that_leaves_out() -> None:
+    rows = [
+        {"instance": "orders-1", "service": "orders", "kind": "service", "tls": True},
+        {"instance": "old-1", "service": "old", "kind": "command", "tls": False},
+        {"instance": "gateway-1", "service": "gateway", "kind": "gateway", "tls": False},
+    ]
+    answer = {"project": "shop", "stage": "running", "url": None, "mtls": True}
+    shown = [_instance(**row) for row in rows]
+    assert render({**answer, "instances": shown}, Paint(False)).endswith("90 MB, mTLS except old")
+    assert render({**answer, "instances": shown[:1]}, Paint(False)).endswith("30 MB, mTLS")

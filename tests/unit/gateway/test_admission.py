@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import Misconfigured
-from seawall.gateway.admission import KINDS, Adaptive, Admission, Gate
+from seawall.gateway.admission import Gate
 from seawall.gateway.answers import Flag
+from seawall.resilience.admission import KINDS, Adaptive, Admission
 from seawall.resilience.shed import Importance
 
 NAMES = [one.value for one in Importance]

@@ -60,7 +60,8 @@ def test_any_field_chooses_something_that_is_offered(accept: bytes) -> None:
 
 
 def answer(*lines: bytes, status: int = 200, body: int = 5000) -> ResponseHead:
-    head = ResponseHead(status, b"HTTP/1.1 %d X" % status, list(lines))
+    head = ResponseHead(status, b"HTTP/1.1 %d X" % status)
+    head.lines = list(lines)
     head.body = body
     return head
 

@@ -12,7 +12,7 @@ TOLD = b"x-fallback: UO\r\n"
 
 def test_a_text_is_a_whole_answer() -> None:
     prepared = Prepared(Fallback(status=203, body="später", headers={"Age": "1"}), None)
-    data = prepared.answer(TOLD, "id", head_only=False, close=True)
+    data = prepared.answer(TOLD, b"id", head_only=False, close=True)
     end = data.index(b"\r\n\r\n") + 4
     head = scan_response(data, end, b"GET")
     assert (head.status, head.body, head.keep_alive) == (203, 7, False)
@@ -24,19 +24,19 @@ def test_a_text_is_a_whole_answer() -> None:
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_some_statuses_have_no_body(status: int) -> None:
-    data = Prepared(Fallback(status=status), None).answer(TOLD, "id", head_only=False, close=False)
+    data = Prepared(Fallback(status=status), None).answer(TOLD, b"id", head_only=False, close=False)
     assert data.endswith(b"\r\n\r\n")
     assert b"content-" not in data
 
 
 def test_the_answer_to_head_has_a_length_and_no_body() -> None:
-    data = Prepared(Fallback(body="[]"), None).answer(TOLD, "id", head_only=True, close=False)
+    data = Prepared(Fallback(body="[]"), None).answer(TOLD, b"id", head_only=True, close=False)
     assert b"content-length: 2\r\n" in data
     assert data.endswith(b"\r\n\r\n")
 
 
 def test_an_unknown_status_has_a_phrase_all_the_same() -> None:
-    data = Prepared(Fallback(status=599), None).answer(b"", "id", head_only=False, close=False)
+    data = Prepared(Fallback(status=599), None).answer(b"", b"id", head_only=False, close=False)
     assert data.startswith(b"HTTP/1.1 599 Fallback\r\n")
 
 

@@ -24,7 +24,7 @@ def test_lines_are_written_in_batches() -> None:
 
     log = AccessLog(write)
     for number in range(BATCH + 1):
-        log.add(f"{number}\n")
+        log.add(b"%d\n" % number)
     assert len(written) == 1
     log.flush()
     assert b"".join(written).splitlines() == [b"%d" % number for number in range(BATCH + 1)]
@@ -41,22 +41,22 @@ def test_what_a_reader_does_not_take_is_kept_for_a_while_and_then_dropped() -> N
         return len(taken[-1])
 
     log = AccessLog(write)
-    log.add("abcdef\n")
+    log.add(b"abcdef\n")
     log.flush()
     log.flush()
     log.flush()
     assert b"".join(taken) == b"abcdef\n"
     room = 0
-    log.add("x" * (MAX_BACKLOG + 1) + "\n")
+    log.add(b"x" * (MAX_BACKLOG + 1) + b"\n")
     log.flush()
-    log.add("lost\n")
+    log.add(b"lost\n")
     log.flush()
     assert log.dropped == 1
 
 
 def test_a_log_that_is_off_keeps_nothing() -> None:
     log = AccessLog(None)
-    log.add("x\n")
+    log.add(b"x\n")
     log.flush()
     assert not log.is_on
     assert log._lines == []
@@ -138,11 +138,11 @@ def test_where_no_new_file_can_be_opened_the_old_one_goes_on(tmp_path: Path) -> 
 def test_a_stamp_is_the_wall_clock_in_rfc_3339() -> None:
     stamp = Stamp()
     stamp.settle(100.0, 1_700_000_000.5)
-    assert stamp.text(100.0) == "2023-11-14T22:13:20.500Z"
-    assert stamp.text(100.25) == "2023-11-14T22:13:20.750Z"
-    assert stamp.text(100.5) == "2023-11-14T22:13:21.000Z"
+    assert stamp.text(100.0) == b"2023-11-14T22:13:20.500Z"
+    assert stamp.text(100.25) == b"2023-11-14T22:13:20.750Z"
+    assert stamp.text(100.5) == b"2023-11-14T22:13:21.000Z"
     stamp.settle(100.0, 1_700_000_000.0)  # it was stepped back
-    assert stamp.text(100.0) == "2023-11-14T22:13:20.000Z"
+    assert stamp.text(100.0) == b"2023-11-14T22:13:20.000Z"
 
 
 def test_metrics_are_prometheus_text() -> None:

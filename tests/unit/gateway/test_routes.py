@@ -9,7 +9,7 @@ from seawall.errors import Misconfigured
 from seawall.gateway.actions import Edits, Respond
 from seawall.gateway.config import Route
 from seawall.gateway.paths import beginning
-from seawall.gateway.routes import MAX_PATTERNS, Routes
+from seawall.gateway.routes import MAX_PATTERNS, Routes, beginning_of, walked_beginning
 from seawall.wire.http1 import RequestHead, scan_request
 
 
@@ -425,3 +425,14 @@ def test_a_route_that_cannot_match_is_refused(wrong: dict[str, object]) -> None:
 def test_a_route_may_say_what_no_client_may() -> None:
     edits = Edits(set={"X-User-Id": "7", "x-forwarded-prefix": "/a"}, remove=("range",))
     assert Route(service="a", request_headers=edits).request_headers == edits
+
+
+@given(
+    path=st.lists(st.sampled_from([b"", b"a", b"bc"]), max_size=6).map(
+        lambda parts: b"/" + b"/".join(parts)
+    ),
+    count=st.integers(0, 5),
+)
+def test_the_beginning_of_a_path_is_found_alike_in_both_ways(path: bytes, count: int) -> None:
+    assert beginning_of(path, count) == walked_beginning(path, count)
+    assert b"/".join(path.split(b"/")[: count + 1]) == beginning_of(path, count)

@@ -3,11 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pamqp.commands import Basic
 
 from seawall.errors import Misconfigured
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
-from seawall.messaging.transports import nats_layout, rabbit_layout
+from seawall.messaging.transports import kafka_records, nats_layout, rabbit_layout
+from seawall.messaging.transports.kafka_records import Topics
 from seawall.messaging.transports.nats_options import Nats
 from seawall.messaging.transports.rabbitmq import RabbitMQ
 
@@ -20,6 +22,27 @@ def test_different_names_stay_different(one: str, other: str) -> None:
     for token in (nats_layout.token, rabbit_layout.token):
         assert (token(one) == token(other)) == (one == other)
         assert not set(token(one)) & set("./*> ")
+
+
+@given(names, names)
+def test_names_tell_whose_they_are(topic: str, group: str) -> None:
+    sub = Subscription(topic, group)
+    at = nats_layout.Group.of(sub)
+    assert nats_layout.subscription_of(at.topic.stream, at.consumer) == sub
+    if "_x" not in topic + group:  # else it may look like something that was escaped
+        assert kafka_records.subscription_of(Topics.of(sub).retry) == sub
+
+
+@pytest.mark.parametrize(
+    "name", ["orders", "a.retry", ".retry", "a..retry", ".b.retry", "a.b.dead"]
+)
+def test_other_topics_of_kafka_are_nobodys_retries(name: str) -> None:
+    assert kafka_records.subscription_of(name) is None
+
+
+def test_other_streams_of_nats_are_nobodys() -> None:
+    assert nats_layout.subscription_of("ORDERS", "group_a") is None
+    assert nats_layout.subscription_of("seawall_topic_a", "other") is None
 
 
 @given(names, st.binary(max_size=20), headers, st.none() | names)
@@ -69,6 +92,20 @@ def test_what_the_broker_adds_is_not_the_message_s() -> None:
     assert message == Message("id", b"", {"ce-id": "id", "x-tenant": "a", "n": "4"}, "key")
 
 
+@given(names, headers, st.integers(-(2**63), 2**63 - 1))
+def test_properties_are_written_as_amqp_reads_them(
+    name: str, own: dict[str, str], number: int
+) -> None:
+    for content_type in ({}, {"content-type": "application/json"}):
+        sent = rabbit_layout.properties_of(
+            Message(name, b"", own | content_type, "key"), at=number, reason="r"
+        )
+        written = sent.marshal()
+        read = Basic.Properties()
+        read.unmarshal(int.from_bytes(written[:2], "big"), written[2:])
+        assert dict(read) == dict(sent)
+
+
 def test_long_ids_travel_as_headers() -> None:
     sent = Message("ü" * 200, b"")
     properties = rabbit_layout.properties_of(sent)
@@ -115,3 +152,10 @@ def test_groups_of_a_topic_do_not_meet() -> None:
     other = rabbit_layout.Group.of(Subscription("a", "b/c"))
     assert one.queue != other.queue
     assert one.due != other.due
+
+
+@given(names, names, names)
+def test_kafka_keeps_topics_of_a_group_apart(one: str, other: str, group: str) -> None:
+    """Members of one consumer group stop for each other, whichever topic they are there for."""
+    first, second = (Topics.of(Subscription(topic, group)) for topic in (one, other))
+    assert (first.members == second.members) == (one == other)

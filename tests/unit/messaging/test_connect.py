@@ -64,7 +64,6 @@ def test_memory_needs_no_client_library() -> None:
     ("url", "package", "extra"),
     [
         ("amqp://h", "aiormq", "rabbitmq"),
-        ("nats://h", "nats", "nats"),
         ("kafka://h:9092", "confluent_kafka", "kafka"),
         ("sqs://eu-west-1", "aiobotocore", "sqs"),
         ("eventbridge://eu-west-1", "aiobotocore", "sqs"),

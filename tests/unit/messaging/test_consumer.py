@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from random import Random
 
 import pytest
 
@@ -22,53 +21,9 @@ from seawall.messaging.facts import (
 )
 from seawall.messaging.outcomes import Reject, Retry, Undecodable
 from seawall.messaging.policy import RetryPolicy
-from seawall.messaging.transports.memory import Broker, MemoryTransport
-from seawall.testing.clock import ManualClock
+from seawall.messaging.transports.memory import MemoryTransport
+from tests.support.consuming import SUB, Bench
 from tests.support.waiting import eventually, eventually_async
-
-SUB = Subscription("t", "g")
-
-
-class Bench:
-    """A broker, a consumer's world, and what happened in it."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.broker = Broker()
-        self.facts: list[object] = []
-        self.transport = self.client()
-        self.seen: list[tuple[str, int]] = []
-
-    def client(self) -> MemoryTransport:
-        return MemoryTransport(self.broker, clock=self.clock, observer=self.facts.append)
-
-    def consumer(
-        self,
-        handler: object,
-        *,
-        transport: MemoryTransport | None = None,
-        policy: RetryPolicy | None = None,
-        **config: float,
-    ) -> Consumer:
-        return Consumer(
-            transport or self.transport,
-            SUB,
-            handler,  # type: ignore[arg-type]
-            config=ConsumerConfig(**config),  # type: ignore[arg-type]
-            retry=policy or RetryPolicy(immediate=0, base=1.0),
-            observer=self.facts.append,
-            clock=self.clock,
-            rng=Random(1),
-        )
-
-    async def publish(self, *names: str, **headers: str) -> None:
-        await self.transport.publish("t", [Message(name, name.encode(), headers) for name in names])
-
-    def of(self, kind: type) -> list[object]:
-        return [fact for fact in self.facts if isinstance(fact, kind)]
-
-    async def note(self, delivery: Delivery) -> None:
-        self.seen.append((delivery.message.id, delivery.attempt))
 
 
 @pytest.fixture

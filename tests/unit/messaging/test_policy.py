@@ -93,3 +93,28 @@ def test_some_failures_are_final(error: Exception, reason: str) -> None:
 def test_nonsense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(Misconfigured):
         RetryPolicy(**wrong)  # type: ignore[arg-type]
+
+
+class Busy(Exception):
+    retry_after = 12
+
+
+class Confused(Exception):
+    retry_after = "soon"
+
+
+def test_any_error_may_say_when_to_come_again() -> None:
+    policy = RetryPolicy(immediate=0, base=0.0, cap=0.0)
+    assert policy.decide(1, Busy(), RNG) == Again(12.0)
+    assert policy.decide(1, Confused(), RNG) == Again(0.0)
+    error = Busy()
+    error.retry_after = 10**12
+    assert policy.decide(1, error, RNG) == Again(86_400.0)
+
+
+def test_classes_of_errors_that_are_retried_and_that_are_not() -> None:
+    policy = RetryPolicy(fatal=(KeyError,), only=(OSError, KeyError))
+    assert policy.decide(1, KeyError("k"), RNG) == GiveUp(REJECTED)
+    assert policy.decide(1, ValueError("v"), RNG) == GiveUp(REJECTED)
+    assert isinstance(policy.decide(1, ConnectionError("c"), RNG), Again)
+    assert isinstance(policy.decide(1, Retry(), RNG), Again)  # asked for, whatever the classes

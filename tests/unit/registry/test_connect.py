@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from seawall.errors import Misconfigured
-from seawall.registry.connect import open_registry, split_namespace
+from seawall.registry.connect import beside, open_registry, split_namespace
 from seawall.registry.memory import MemoryRegistry
 from seawall.registry.resp import plain_url, without_password
 from tests.unit.registry.instances import instance
@@ -37,6 +37,13 @@ def test_what_is_no_registry_is_a_persons_to_mend(url: str) -> None:
 )
 def test_the_namespace_is_taken_out(url: str, expected: tuple[str, str]) -> None:
     assert split_namespace(url) == expected
+
+
+def test_a_cluster_keeps_no_turns_so_another_server_does() -> None:
+    assert beside("redis://h:1/0", None) == "redis://h:1/0"
+    assert beside("kubernetes://", "amqp://b/", "redis://s:1/2") == "redis://s:1/2"
+    assert beside("kubernetes://shop", "redis://m:1/0", "redis://s:1/2") == "redis://m:1/0"
+    assert beside("kubernetes://", "amqp://b/", None) is None
 
 
 def test_valkey_is_another_word_for_redis() -> None:

@@ -331,7 +331,8 @@ def test_snapshot_and_repr_say_what_is() -> None:
     assert snapshot.bad == 0
     assert repr(breaker) == "<Breaker stock open, <Window 0 good, 0 bad in 10 s>>"
     assert repr(breaker.admit(60.0)) == "<Permit epoch 2, a probe, at 60.000>"
-    assert repr(Breaker().admit(1.0)) == "<Permit epoch 0, at 1.000>"
+    timed = Breaker(BreakerConfig(slow_after=5.0))
+    assert repr(timed.admit(1.0)) == "<Permit epoch 0, at 1.000>"
 
 
 @pytest.mark.parametrize(

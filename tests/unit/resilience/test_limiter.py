@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from seawall.errors import Misconfigured
-from seawall.resilience.limiter import Gcra, KeyedLimiter, TokenBucket, Verdict
+from seawall.resilience.limiter import Gcra, KeyedLimiter, TokenBucket
 
 Limiter = TokenBucket | Gcra
 KINDS: list[Callable[[float, float], Limiter]] = [TokenBucket, Gcra]
@@ -132,12 +132,13 @@ def test_they_say_what_they_hold() -> None:
 def test_a_verdict_carries_what_the_rate_limit_headers_say() -> None:
     limiter = KeyedLimiter(rate=2, burst=3)
     verdicts = [limiter.acquire("ann", 100.0) for _ in range(4)]
-    assert verdicts == [
-        Verdict(allowed=True, remaining=2, retry_after=0.0, reset=0.5),
-        Verdict(allowed=True, remaining=1, retry_after=0.0, reset=1.0),
-        Verdict(allowed=True, remaining=0, retry_after=0.0, reset=1.5),
-        Verdict(allowed=False, remaining=0, retry_after=0.5, reset=1.5),
+    assert [(v.allowed, v.remaining, v.retry_after, v.reset) for v in verdicts] == [
+        (True, 2, 0.0, 0.5),
+        (True, 1, 0.0, 1.0),
+        (True, 0, 0.0, 1.5),
+        (False, 0, 0.5, 1.5),
     ]
+    assert repr(verdicts[0]) == "<Verdict allowed, 2 left, full in 0.500 s>"
 
 
 @given(rate=st.floats(0.01, 1e4), burst=st.integers(1, 50), now=st.floats(0, 1e7))

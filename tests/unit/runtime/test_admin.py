@@ -101,7 +101,7 @@ async def test_nonsense_and_hang_ups_break_nothing(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     async with serving(path, Echo()):
         assert await _said(path, b"\x00\x01\r\n\r\n") == (0, None)
-        huge = b"POST /ask HTTP/1.1\r\nhost: x\r\ncontent-length: 999999\r\n\r\n" + b"x" * 100_000
+        huge = b"POST /ask HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n" + b"x" * 100_000
         assert await _said(path, huge) == (0, None)
         _, writer = await asyncio.open_unix_connection(str(path))
         writer.close()

@@ -1,9 +1,12 @@
 import os
 
 from seawall.runtime.admin_rows import instance_row, service_row
+from seawall.runtime.autoscaler import Decided
 from seawall.runtime.cost import Cost, Meter
 from seawall.runtime.replica import Kind, Place, ReplicaSnapshot
 from seawall.runtime.restart import State
+from seawall.scaling.combine import capped
+from seawall.scaling.decision import Decision
 from seawall.topology import Address, Instance, InstanceState
 
 PLACE = Place(
@@ -54,6 +57,17 @@ def test_a_service_counts_its_replicas() -> None:
     row = service_row("orders", Kind.SERVICE, [_snapshot(State.READY), _snapshot(State.WAITING)])
     assert (row["desired"], row["ready"], row["restarts"]) == (2, 1, 4)
     assert service_row("orders", Kind.SERVICE, [])["desired"] == 0
+
+
+def test_a_service_says_what_it_refuses_and_why_more_would_not_help() -> None:
+    limited = capped(Decision(4, "load: 90/s", (), 4), 2, "all 2 cores are busy")
+    looked = Decided(0.0, 2, 2, (90.0,), (), limited, 12.34567)
+    row = service_row("orders", Kind.SERVICE, [], looked)
+    assert row["shed"] == 12.346
+    assert row["capacity_limited"].endswith("capacity-limited: all 2 cores are busy")
+    calm = Decided(0.0, 2, 2, (90.0,), (), Decision(2, "load: 90/s", (), 2), None)
+    row = service_row("orders", Kind.SERVICE, [], calm)
+    assert (row["shed"], row["capacity_limited"]) == (None, None)
 
 
 def test_a_meter_measures_what_lives_and_forgets_the_rest() -> None:

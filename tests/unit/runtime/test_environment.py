@@ -2,6 +2,7 @@ from seawall.runtime.environment import (
     Urls,
     replica_environment,
     service_environment,
+    with_operator_token,
     with_own_programs,
 )
 from seawall.topology import Address
@@ -33,6 +34,11 @@ def test_a_file_variable_of_the_supervisor_does_not_win_over_ours() -> None:
     made = _made({"SEAWALL_REGISTRY__URL_FILE": "/run/secrets/url", "SEAWALL_REGISTRY__URL": "x"})
     assert "SEAWALL_REGISTRY__URL_FILE" not in made
     assert made["SEAWALL_REGISTRY__URL"] == "unix:///r"
+
+
+def test_services_obey_the_operator_of_this_supervisor_only() -> None:
+    before = {"SEAWALL_OPERATOR_TOKEN": "old", "SEAWALL_OPERATOR_TOKEN_FILE": "/run/old", "A": "1"}
+    assert with_operator_token(before, "new") == {"SEAWALL_OPERATOR_TOKEN": "new", "A": "1"}
 
 
 def test_what_one_process_was_told_is_not_handed_on() -> None:

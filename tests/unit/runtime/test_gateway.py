@@ -155,17 +155,18 @@ def test_a_route_goes_to_one_place(wrong: dict[str, object]) -> None:
 async def test_each_kind_of_authentication_has_a_verifier(spec: Spec, unique: str) -> None:
     async with AsyncExitStack() as stack:
         watcher = await stack.enter_async_context(Watcher(MemoryRegistry(unique)))
+        fetch = _fetcher(watcher)
         waited_for: list[RemoteKeys] = []
-        keys = await _provider(spec.gateway.auth["staff"], spec, watcher, stack, waited_for)
+        keys = await _provider(spec.gateway.auth["staff"], spec, fetch, stack, waited_for)
         assert keys.header == "x-api-key"
         assert isinstance(keys.verifier, ApiKeys)
         assert keys.verifier.verify("sw_key", 0.0).subject == "ann"
         assert keys.verifier.verify("sw_key", 0.0).plan == "gold"
         shared = AuthSpec(secret="a very secret secret of 32 bytes!", algorithms=["HS256"])
-        assert (await _provider(shared, spec, watcher, stack, waited_for)).header == "authorization"
+        assert (await _provider(shared, spec, fetch, stack, waited_for)).header == "authorization"
         remote = AuthSpec(jwks="service:users/.well-known/jwks.json")
         assert waited_for == []
-        assert (await _provider(remote, spec, watcher, stack, waited_for)).header == "authorization"
+        assert (await _provider(remote, spec, fetch, stack, waited_for)).header == "authorization"
         assert len(waited_for) == 1
         # Nobody is called users here: the gateway gives up waiting, and serves all others.
         assert not await keys_read(waited_for, 0.01)
@@ -219,6 +220,10 @@ async def test_shared_limits_are_divided_where_sessions_are_or_as_told() -> None
     assert ledger(sessions=sessions, limits_url="unix:///x.sock").endswith("at unix:///x.sock>")
     with pytest.raises(Misconfigured, match=r"limits_url: .nats. is no kind"):
         ledger(limits_url="nats://x")
+    # A cluster keeps no limits, but where messages are, if that is a Valkey.
+    assert ledger(registry="kubernetes://", messages=registry).endswith(f"at {registry}>")
+    with pytest.raises(Misconfigured, match="'kubernetes' is no kind of ledger"):
+        ledger(registry="kubernetes://", messages="amqp://broker/")
 
 
 def test_the_admin_listener_has_a_place() -> None:

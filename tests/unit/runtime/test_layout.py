@@ -39,3 +39,13 @@ def test_a_folder_that_cannot_be_made_says_which(tmp_path: Path) -> None:
 def test_the_url_of_the_valkey_survives_odd_folders() -> None:
     url = embedded_url(Layout(Path("/tmp/my shop?#")))
     assert url == "unix:///tmp/my%20shop%3F%23/.seawall/run/valkey.sock?db=0"
+
+
+@pytest.mark.parametrize("length", range(60, 110, 2))
+def test_each_socket_has_a_folder_whatever_the_length_of_the_path(
+    tmp_path: Path, length: int
+) -> None:
+    layout = Layout(tmp_path / ("x" * max(1, length - len(str(tmp_path)))))
+    layout.prepare()
+    for path in (layout.admin_socket, layout.gateway_socket("gateway-1"), Path(layout.parents)):
+        assert path.parent.is_dir()

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from seawall.runtime.probe import Health, ReadyPipe, http_probe, ping_probe
+from seawall.runtime.asking import At
+from seawall.runtime.probe import (
+    Health,
+    Overheard,
+    Probe,
+    ReadyPipe,
+    exec_probe,
+    http_probe,
+    ping_probe,
+    tcp_probe,
+)
 from seawall.topology import Address
 
 
@@ -48,14 +58,14 @@ async def answering(*chunks: bytes, hold: bool = False) -> AsyncIterator[Address
 )
 async def test_what_an_answer_means(answer: bytes, ready: bool, reason: str) -> None:
     async with answering(answer) as address:
-        assert await http_probe(address, "/readyz")() == Health(ready, reason)
+        assert await http_probe(At(address), "/readyz")() == Health(ready, reason)
 
 
 async def test_silence_and_refusal_are_no() -> None:
     async with answering(hold=True) as address:
-        health = await http_probe(address, "/readyz", timeout=0.05)()
+        health = await http_probe(At(address), "/readyz", timeout=0.05)()
         assert health == Health(False, "/readyz did not answer within 0.05 s")
-    refused = await http_probe(address, "/readyz")()
+    refused = await http_probe(At(address), "/readyz")()
     assert not refused.ready
     assert str(address) in refused.reason
 
@@ -95,3 +105,58 @@ async def test_a_child_that_died_never_was_ready() -> None:
     assert not (await pipe.probe()).ready
     pipe.close()
     assert not (await pipe.probe()).ready
+
+
+async def test_any_answer_shows_that_a_loop_turns() -> None:
+    async with answering(b"HTTP/1.1 404 Not Found\r\n\r\n") as address:
+        assert (await http_probe(At(address), "/livez", any_answer=True)()).ready
+    async with answering(hold=True) as address:
+        assert not (await http_probe(At(address), "/livez", 0.1, any_answer=True)()).ready
+
+
+async def test_a_connection_is_taken_or_refused() -> None:
+    async with answering(b"") as address:
+        assert (await tcp_probe(address, 1.0)()).ready
+    refused = await tcp_probe(address, 1.0)()
+    assert not refused.ready
+    assert "refused" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("command", "within", "reason"),
+    [
+        (["true"], 10.0, ""),
+        (["sh", "-c", "echo no table; exit 4"], 10.0, "sh ended with status 4 no table"),
+        (["sh", "-c", "sleep 1000 & wait"], 0.1, "sh did not end within 0.1 s"),
+        (["no-such-program"], 10.0, "cannot run no-such-program: No such file or directory"),
+    ],
+)
+async def test_a_command_is_asked(command: list[str], within: float, reason: str) -> None:
+    probe = exec_probe(command, os.environ, "/", within)
+    assert await probe() == Health(not reason, reason)
+
+
+async def test_what_has_just_answered_is_not_asked_whether_it_lives() -> None:
+    asked: list[str] = []
+    healths = {"ready": Health(False, "no database"), "live": Health(True)}
+
+    def probe(name: str) -> Probe:
+        async def ask() -> Health:
+            asked.append(name)
+            return healths[name]
+
+        return ask
+
+    alive = Overheard(probe("live"))
+    ready = alive.listening(probe("ready"))
+    assert await ready() == Health(False, "no database")
+    assert await alive.probe() == Health(True)
+    assert asked == ["ready"]  # a no is an answer
+    await alive.probe()
+    assert asked == ["ready", "live"]  # once heard counts once
+
+    healths["ready"] = Health(False, "did not answer", answered=False)
+    healths["live"] = Health(False, "did not answer", answered=False)
+    await ready()
+    assert not (await alive.probe()).ready
+    assert asked == ["ready", "live", "ready", "live"]

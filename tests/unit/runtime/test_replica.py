@@ -15,6 +15,8 @@ from seawall.runtime.replica import (
     Place,
     Replica,
     ReplicaDied,
+    ReplicaGivenUp,
+    ReplicaHung,
     ReplicaReady,
     ReplicaStarted,
     ReplicaStopped,
@@ -22,9 +24,12 @@ from seawall.runtime.replica import (
     ReplicaUnready,
     Started,
 )
-from seawall.runtime.restart import State
+from seawall.runtime.restart import RestartConfig, State
+from seawall.runtime.thresholds import ProbeConfig
 from seawall.testing.clock import ManualClock
 from tests.support.waiting import eventually
+
+RETRIED = ProbeConfig(period=1.0, failure_threshold=2, again=0.0)
 
 
 class FakeProcess:
@@ -64,16 +69,23 @@ class World:
         self.facts: list[object] = []
         self.healthy = True
         self.startable = True
+        self.started = self.lives = True
 
     async def start(self, place: Place, incarnation: str) -> Started:
         if not self.startable:
             raise NotSent("no more processes")
         process = FakeProcess(100 + len(self.processes), self.clock)
         self.processes.append(process)
-        return Started(process, self.probe)  # type: ignore[arg-type]
+        return Started(process, self.probe, self.startup, self.liveness)  # type: ignore[arg-type]
 
     async def probe(self) -> Health:
         return Health(self.healthy, "" if self.healthy else "no database")
+
+    async def startup(self) -> Health:
+        return Health(self.started, "" if self.started else "still loading")
+
+    async def liveness(self) -> Health:
+        return Health(self.lives, "" if self.lives else "no answer")
 
     def said(self, kind: type) -> list[object]:
         return [fact for fact in self.facts if type(fact) is kind]
@@ -145,7 +157,7 @@ async def test_one_that_is_never_ready_is_replaced() -> None:
 
 async def test_a_replica_that_stops_answering_is_unready_until_it_answers() -> None:
     world = World()
-    async with placed(world, check_every=1.0) as replica:
+    async with placed(world, readiness=RETRIED) as replica:
         await eventually(lambda: replica.state is State.READY and world.clock.sleeping == 1)
         world.healthy = False
         world.clock.advance(1.0)
@@ -193,3 +205,76 @@ async def test_a_command_leaves_the_registry_before_it_is_asked_to_go() -> None:
             world.clock.advance(0.3)
             await stopping
         assert world.said(ReplicaStopped)
+
+
+async def tick(world: World, seconds: float) -> None:
+    await eventually(lambda: world.clock.sleeping >= 1)
+    world.clock.advance(seconds)
+
+
+async def test_nothing_else_is_asked_before_the_startup_probe_passed() -> None:
+    world = World()
+    world.started = world.lives = False
+    probes = {"startup": ProbeConfig(period=1.0), "liveness": ProbeConfig(failure_threshold=1)}
+    async with placed(world, **probes) as replica:
+        await eventually(lambda: world.clock.sleeping == 1)
+        assert replica.state is State.STARTING
+        assert replica.snapshot().reason == "still loading"
+        world.started = world.lives = True
+        await tick(world, 1.0)
+        await eventually(lambda: replica.state is State.READY)
+
+
+async def test_what_does_not_start_is_ended() -> None:
+    world = World()
+    world.started = False
+    async with placed(world, startup=ProbeConfig(period=1.0, failure_threshold=2)) as replica:
+        await tick(world, 1.0)
+        await eventually(lambda: bool(world.said(ReplicaDied)))
+        assert "not started after 2 probes: still loading" in replica.snapshot().last_exit
+
+
+async def test_what_does_not_live_is_ended_and_replaced() -> None:
+    world = World()
+    liveness = ProbeConfig(period=1.0, failure_threshold=2, initial_delay=20.0)
+    async with placed(world, liveness=liveness) as replica:
+        await eventually(lambda: replica.state is State.READY)
+        world.lives = False
+        await tick(world, 20.0)
+        await tick(world, 1.0)
+        await eventually(lambda: len(world.processes) == 2)
+        (hung,) = world.said(ReplicaHung)
+        assert isinstance(hung, ReplicaHung)
+        assert hung.reason == "no answer"
+        assert "does not live: no answer" in replica.snapshot().last_exit
+        assert replica.restarts == 1
+
+
+async def test_what_keeps_dying_is_given_up_until_a_person_acts() -> None:
+    world = World()
+    rule = RestartConfig(intensity=2, period=60.0)
+    async with placed(world, restarts=rule, gives_up=True) as replica:
+        for number in (1, 2):
+            await eventually(lambda number=number: len(world.processes) == number)
+            world.processes[-1].die(1)
+            if number == 1:
+                await tick(world, 1.0)
+        await eventually(lambda: replica.state is State.FAILED)
+        (given_up,) = world.said(ReplicaGivenUp)
+        assert isinstance(given_up, ReplicaGivenUp)
+        assert given_up.reason == replica.snapshot().reason
+        assert given_up.reason == "given up after 2 deaths within 60 s"
+        await replica.restart()
+        await eventually(lambda: replica.state is State.READY)
+        assert len(world.processes) == 3
+
+
+async def test_what_was_given_up_can_be_stopped() -> None:
+    world = World()
+    rule = RestartConfig(intensity=1)
+    async with placed(world, restarts=rule, gives_up=True) as replica:
+        await eventually(lambda: replica.state is State.READY)
+        world.processes[-1].die(1)
+        await eventually(lambda: replica.state is State.FAILED)
+        await replica.stop()
+        await eventually(lambda: replica.state is State.STOPPED)

@@ -4,7 +4,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -239,7 +239,7 @@ def _group(n: int, first: int, last: int, pivot: int | None) -> str | None:
     return "before" if pivot is None or n < pivot else "after"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), sagas())
 def test_whatever_is_told_in_whatever_order(data: st.DataObject, saga: Saga[Order]) -> None:
     """Compensations go only to attempted steps, in reverse; it never is completed and undone."""
@@ -295,7 +295,7 @@ def _check(saga: Saga[Order], sent: list[Send], phases: list[Phase], progress: P
         assert not (past and undone), "after the pivot nothing is undone"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sagas(), st.data())
 def test_it_ends_whatever_the_participants_do_if_undoing_succeeds_at_last(
     saga: Saga[Order], data: st.DataObject

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from seawall.errors import Misconfigured
-from seawall.sagas.saga import Patience, Saga, Step
+from seawall.sagas.saga import Patience, Saga, Step, commands
 
 
 class Order(BaseModel):
@@ -51,3 +51,18 @@ def test_a_timeout_is_positive() -> None:
 def test_the_pause_doubles_up_to_its_cap() -> None:
     patience = Patience(base=1, cap=60)
     assert [patience.pause(n) for n in (1, 2, 3, 7, 8, 5000)] == [1, 2, 4, 60, 60, 60]
+
+
+def test_the_commands_of_a_saga_say_what_they_are() -> None:
+    def ask(order: Order) -> Order:
+        return order
+
+    saga = Saga(
+        "order",
+        Order,
+        [
+            Step(name="a", command="do.a", ask=ask, compensation="undo.a"),
+            Step(name="b", command="do.b", ask=lambda order: order),
+        ],
+    )
+    assert commands(saga) == {"do.a": Order, "undo.a": Order, "do.b": None}

@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,12 @@ def test_without_any_it_runs_alone() -> None:
     assert settings == Settings()
     assert settings.registry_url.startswith("memory://")
     assert settings.address is None
+
+
+def test_instances_on_different_machines_are_not_one() -> None:
+    assert Settings(instance_id="orders-1").instance_of("orders") == "orders-1"
+    machine = socket.gethostname().partition(".")[0]
+    assert Settings().instance_of("orders") == f"orders-{machine}-{os.getpid()}"
 
 
 def test_everything_that_can_be_said(tmp_path: Path) -> None:

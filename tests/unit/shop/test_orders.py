@@ -9,7 +9,7 @@ from seawall.service.database import Database, PoolSize
 from shop.contracts import ProductPriced
 from shop.orders.app import _status
 from shop.orders.flow import ORDER
-from shop.orders.models import Base, keep_price, prices
+from shop.orders.models import Base, all_prices, keep_price, prices
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ async def test_an_older_price_does_not_replace_a_newer_one(database: Database) -
             await keep_price(tx, ProductPriced(sku="mug", cents=cents, revision=revision))
     async with database.read() as session:
         assert await prices(session, {"mug", "unicorn"}) == {"mug": 300}
+        assert await all_prices(session) == {"mug": 300}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ async def test_an_older_price_does_not_replace_a_newer_one(database: Database) -
         (Phase.STUCK, ["reserve"], "card declined", "cancelling"),
         (Phase.COMPLETED, ["reserve", "charge", "confirm"], None, "completed"),
         (Phase.COMPENSATED, [], "sold out", "cancelled"),
+        (Phase.FAILED, ["reserve", "charge"], "ana: paid back", "failed"),
     ],
 )
 def test_the_status_a_customer_sees(

@@ -1,15 +1,28 @@
 """CloudEvents 1.0 as headers."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.wire.envelope import BadEnvelope, Envelope, from_headers, to_headers
+from seawall.wire.envelope import (
+    STRUCTURED,
+    BadEnvelope,
+    Envelope,
+    from_headers,
+    is_binary,
+    to_binary,
+    to_headers,
+    to_structured,
+)
 
 ENVELOPE = Envelope(
     id="1", type="order.placed", source="/orders", time=1_700_000_000.25, subject="order-7",
     extensions={"traceparent": "00-ab-cd-01", "replyto": "orders.replies"},
 )  # fmt: skip
+
+BINARY = to_headers(ENVELOPE)
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=20)
 
@@ -78,3 +91,81 @@ def test_other_headers_are_not_extensions() -> None:
 def test_times_are_read_in_any_offset() -> None:
     headers = to_headers(ENVELOPE) | {"ce-time": "2023-11-15T00:13:20.25+02:00"}
     assert from_headers(headers).time == ENVELOPE.time
+
+
+def test_an_event_in_structured_mode() -> None:
+    headers, body = to_structured(BINARY, b'{"n": 1}')
+    assert headers == BINARY | {"content-type": STRUCTURED}
+    assert json.loads(body) == {
+        "specversion": "1.0",
+        "id": "1",
+        "type": "order.placed",
+        "source": "/orders",
+        "time": "2023-11-14T22:13:20.250000+00:00",
+        "subject": "order-7",
+        "traceparent": "00-ab-cd-01",
+        "replyto": "orders.replies",
+        "datacontenttype": "application/json",
+        "data": {"n": 1},
+    }
+    assert not is_binary(headers)
+
+
+@given(st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.lists(inner)))
+def test_an_event_in_structured_mode_is_read_back(value: object) -> None:
+    body = json.dumps(value).encode()
+    assert to_binary(*to_structured(BINARY, body)) == (BINARY, body)
+    assert is_binary(BINARY)
+
+
+@pytest.mark.parametrize("prefix", ["ce_", "cloudEvents:", "cloudEvents_", "Ce-"])
+def test_the_headers_of_every_binding_are_read(prefix: str) -> None:
+    spelled = {name.replace("ce-", prefix): value for name, value in BINARY.items()}
+    spelled["Content-Type"] = spelled.pop("content-type")
+    assert not is_binary(spelled)
+    assert to_binary(spelled, b"{}") == (BINARY, b"{}")
+
+
+def test_what_is_no_event_stays_as_it_is() -> None:
+    assert to_binary({"correlation_id": "7"}, b"{}") == ({"correlation_id": "7"}, b"{}")
+
+
+def structured(**members: object) -> tuple[dict[str, str], bytes]:
+    event = {"specversion": "1.0", "id": "1", "type": "t", "source": "/s", **members}
+    return to_binary({"content-type": f"{STRUCTURED}; charset=utf-8"}, json.dumps(event).encode())
+
+
+@pytest.mark.parametrize(
+    ("members", "content_type", "body"),
+    [
+        ({"data": {"a": 1}}, "application/json", b'{"a": 1}'),
+        ({"data": "x"}, "application/json", b'"x"'),
+        ({"data": "<a/>", "datacontenttype": "text/xml"}, "text/xml", b"<a/>"),
+        ({"data_base64": "AP8="}, "application/json", b"\x00\xff"),
+        ({"data": [1], "datacontenttype": "application/x+json"}, "application/x+json", b"[1]"),
+        ({}, "application/json", b""),
+    ],
+)
+def test_the_data_of_a_structured_event(
+    members: dict[str, object], content_type: str, body: bytes
+) -> None:
+    headers, found = structured(**members, count=5, sampled=True)
+    assert (headers["content-type"], found) == (content_type, body)
+    assert (headers["ce-count"], headers["ce-sampled"]) == ("5", "true")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (STRUCTURED, b"{"),
+        (STRUCTURED, b"[]"),
+        (STRUCTURED, b'{"specversion": "1.0", "id": "1", "type": "t"}'),
+        (STRUCTURED, b'{"specversion": "3.0", "id": "1", "type": "t", "source": "s"}'),
+        (STRUCTURED, b'{"specversion": "1.0", "data_base64": "?"}'),
+        ("application/cloudevents-batch+json", b"[]"),
+        ("application/cloudevents+avro", b""),
+    ],
+)
+def test_a_structured_event_that_cannot_be_read(content_type: str, body: bytes) -> None:
+    with pytest.raises(BadEnvelope):
+        to_binary({"content-type": content_type}, body)

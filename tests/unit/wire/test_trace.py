@@ -91,4 +91,4 @@ def test_ids_are_cut_from_a_pool_and_never_zero() -> None:
     assert len(set(taken)) == 500
     assert {len(one) for one in taken} == {48}
     assert len(drawn) == 3
-    assert Ids(bytes).take(16) == "0" * 15 + "1"
+    assert Ids(bytes).take(16) == b"0" * 15 + b"1"

@@ -1,4 +1,8 @@
-"""How messages lie in a Valkey: names of keys, fields of entries. Pure. See scripts.py."""
+"""How messages lie in a Valkey: names of keys, fields of entries. Pure. See scripts.py.
+
+An entry has the fields `id`, `data`, `attributes` (a JSON object) and `key`. FastStream reads
+`data` of it; a field called `headers` it would take for an object of its own.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,13 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from seawall.messaging.base import DeadLetter, Delivery, Message, Subscription
+from seawall.messaging.base import DeadLetter, Delivery, Message, Subscription, Waiting
+from seawall.messaging.transports import faststream
 from seawall.messaging.transports.resp import pack
 
 # How many fields of our own (names and values) precede the original ones, a stream's "front".
 TOPIC = 0
-RETRY = 6  # attempt, dropped, at
-DEAD = 10  # reason, error, attempts, died, at
+RETRY = 8  # attempt, dropped, failed, at
+DEAD = 14  # reason, error, attempts, died, failed, edited, at
 
 
 class Place(NamedTuple):
@@ -55,6 +60,15 @@ def topic_key(topic: str) -> str:
     return f"seawall:{{{topic}}}"
 
 
+GROUPS = "seawall:{*}:*:retry"  # every group has this key from when it was first made
+
+
+def subscription_of(key: str) -> Subscription:
+    """Whose key it is that `GROUPS` found."""
+    topic, _, group = key.removeprefix("seawall:{").removesuffix(":retry").rpartition("}:")
+    return Subscription(topic, group)
+
+
 _encode_headers = msgspec.json.Encoder().encode
 _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -63,8 +77,8 @@ def fields_of(message: Message) -> tuple[str | bytes, ...]:
     """The original fields: what a topic's entry holds."""
     headers = _encode_headers(message.headers)
     if message.key is None:
-        return ("id", message.id, "data", message.body, "headers", headers)
-    return ("id", message.id, "data", message.body, "headers", headers, "key", message.key)
+        return ("id", message.id, "data", message.body, "attributes", headers)
+    return ("id", message.id, "data", message.body, "attributes", headers, "key", message.key)
 
 
 def packed_append(key: str, message: Message) -> bytes:
@@ -89,11 +103,16 @@ def message_of(entry: bytes, fields: Sequence[bytes]) -> tuple[Message, str]:
 
 
 def _foreign(entry: bytes, fields: Sequence[bytes]) -> tuple[Message, str]:
-    """Another client's entry: readable if it has a field `data`, in any order, others optional."""
+    """Another client's entry: readable if it has a field `data`, in any order, others optional;
+    or if FastStream wrote it."""
     named = dict(_pairs(fields))
+    if faststream.FIELD in named:
+        headers, body = faststream.read(named[faststream.FIELD])
+        return Message(entry.decode(), body, headers), ""
     if b"data" not in named:
         return _raw(entry, fields), "the entry has no field `data`"
-    headers = _decode_headers(named[b"headers"]) if b"headers" in named else {}
+    said = named.get(b"attributes") or named.get(b"headers")
+    headers = _decode_headers(said) if said else {}
     key = named[b"key"].decode() if b"key" in named else None
     return Message(named.get(b"id", entry).decode(), named[b"data"], headers, key), ""
 
@@ -117,13 +136,33 @@ def delivery_of(
     """`count` is the server's delivery count of this entry."""
     attempt = count
     dropped = count > 1
+    failed_at = 0.0
     if front == RETRY:
         attempt += int(fields[1])
         dropped = dropped or fields[3] == b"1"
+        failed_at = int(fields[5]) / 1000
         fields = fields[front:]
     message, damage = message_of(entry, fields)
     place = Place(stream, front, entry, count)
-    return Delivery(message, subscription, attempt, place, damage, dropped)
+    return Delivery(message, subscription, attempt, place, damage, dropped, failed_at)
+
+
+def waiting_of(front: int, entry: bytes, fields: Sequence[bytes]) -> Waiting:
+    message, _ = message_of(entry, fields[front:])
+    if front == RETRY:
+        return Waiting(message, int(fields[1]), int(fields[7]) / 1000)
+    return Waiting(message, 0, int(entry.partition(b"-")[0]) / 1000)
+
+
+def letter_fields(letter: DeadLetter) -> tuple[str | bytes | int, ...]:
+    """The fields of an entry that is this letter; its message counts as published when it died."""
+    died = round(letter.died_at * 1000)
+    return (
+        *("reason", letter.reason, "error", letter.error, "attempts", letter.attempts),
+        *("died", died, "failed", round(letter.failed_at * 1000)),
+        *("edited", round(letter.edited_at * 1000), "at", died),
+        *fields_of(letter.message),
+    )
 
 
 def letter_of(subscription: Subscription, entry: bytes, fields: Sequence[bytes]) -> DeadLetter:
@@ -136,4 +175,6 @@ def letter_of(subscription: Subscription, entry: bytes, fields: Sequence[bytes])
         error=fields[3].decode(errors="replace"),
         attempts=int(fields[5]),
         died_at=int(fields[7]) / 1000,
+        failed_at=int(fields[9]) / 1000,
+        edited_at=int(fields[11]) / 1000,
     )

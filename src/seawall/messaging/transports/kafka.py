@@ -11,6 +11,7 @@ group, so another one gets its messages only when it moves; and a lease is kept 
 import itertools
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from seawall.clock import SYSTEM, Clock
@@ -25,6 +26,8 @@ from seawall.messaging.base import (
     Message,
     Receipt,
     Subscription,
+    Waiting,
+    first_failure,
 )
 from seawall.messaging.facts import LeaseLost
 from seawall.messaging.transports.kafka_letters import Letters
@@ -34,11 +37,13 @@ from seawall.messaging.transports.kafka_reader import Reader
 from seawall.messaging.transports.kafka_records import (
     ATTEMPTS,
     DUE,
+    FAILED,
     PUBLISHED,
     Topics,
     headers_of,
     is_too_long,
     letter_headers,
+    subscription_of,
     topic_name,
 )
 from seawall.messaging.transports.kafka_window import (
@@ -50,6 +55,9 @@ from seawall.messaging.transports.kafka_window import (
 )
 
 MAX_ERROR = 4_000  # characters of a dead letter's error
+
+# The partition of dead letters, in their order. Who makes topics elsewhere may make several.
+LETTERS = 0
 
 
 class KafkaTransport:
@@ -195,12 +203,15 @@ class KafkaTransport:
         if delay <= 0:
             reader.give_back([delivery], counted=True)
         else:
+            entry.failed_at = entry.failed_at or self._clock.wall()
             due = self._clock.wall() + delay
             await self._again(reader, entry, attempts=delivery.attempt, due=due)
         await reader.commit()
 
     async def _again(self, reader: Reader, entry: Entry, *, attempts: int, due: float) -> None:
         own = {ATTEMPTS: str(attempts), DUE: str(due), PUBLISHED: str(entry.published)}
+        if entry.failed_at:
+            own[FAILED] = str(entry.failed_at)
         await self._copy(reader.topics.retry, [_record(entry.message, own)])
         reader.finish(entry)
 
@@ -214,18 +225,25 @@ class KafkaTransport:
         if held is None:
             return
         reader, entry = held
-        headers = letter_headers(
-            delivery.message,
+        died_at = self._clock.wall()
+        letter = DeadLetter(
+            letter_id=self._letter_id(),
+            message=delivery.message,
+            subscription=delivery.subscription,
             reason=reason,
             error=error[:MAX_ERROR],
             attempts=delivery.attempt,
-            died=self._clock.wall(),
-            published=entry.published,
+            died_at=died_at,
+            failed_at=first_failure(delivery, died_at),
         )
-        record = Record(self._letter_id().encode(), delivery.message.body, headers)
-        await self._copy(reader.topics.dead, [record], partitions=1)
+        await self._store_letter(letter, entry.published)
         reader.finish(entry)
         await reader.commit()
+
+    async def _store_letter(self, letter: DeadLetter, published: float) -> None:
+        headers = letter_headers(letter, published=published)
+        record = Record(letter.letter_id.encode(), letter.message.body, headers, LETTERS)
+        await self._copy(Topics.of(letter.subscription).dead, [record], partitions=1)
 
     def _letter_id(self) -> str:
         """Sorted as text it is sorted by time."""
@@ -253,16 +271,10 @@ class KafkaTransport:
         return self._letters[subscription]
 
     async def lag(self, subscription: Subscription) -> Lag:
-        await self.provision([subscription])
+        places, committed = await self._places(subscription)
         letters = self._left(subscription)
         topics = Topics.of(subscription)
-        places = [
-            (topic, number)
-            for topic in (topics.topic, topics.retry)
-            for number in await self._link.partitions(topic)
-        ]
-        committed = await self._link.call(partial(letters.committed, places))
-        ready = in_flight = delayed = 0
+        ready = in_flight = delayed = published = taken = 0
         oldest: list[float] = []
         for (topic, number), (offset, end, text) in zip(places, committed, strict=True):
             position, marks = self._marks(subscription, topic, number, (offset, text))
@@ -272,6 +284,9 @@ class KafkaTransport:
             rest = len(marks) - held - waiting - marks.count(DONE)
             in_flight += held
             delayed += waiting
+            if topic == topics.topic:
+                published += end
+                taken += end - unread
             if topic == topics.retry:
                 delayed += unread
                 ready += rest
@@ -283,7 +298,38 @@ class KafkaTransport:
         dead = await self._link.call(letters.count)
         now = self._clock.wall()
         age = max(0.0, now - min((at for at in oldest if at), default=now))
-        return Lag(ready, in_flight, delayed, dead, age)
+        return Lag(ready, in_flight, delayed, dead, age, published, taken)
+
+    async def subscriptions(self) -> Sequence[Subscription]:
+        self._link.check()
+        named = (subscription_of(name) for name in await self._link.topics())
+        return [each for each in named if each is not None]
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        """What was published first comes first; of what order partitions are read in, nobody
+        knows."""
+        letters = self._left(subscription)
+        places, committed = await self._places(subscription)
+        found: list[Waiting] = []
+        for (topic, number), (offset, _, text) in zip(places, committed, strict=True):
+            state = self._marks(subscription, topic, number, (offset, text))
+            look = partial(letters.ready, (topic, number), state, limit, self._clock.wall())
+            found += await self._link.call(look)
+        return sorted(found, key=lambda each: each.published_at)[:limit]
+
+    async def _places(
+        self, subscription: Subscription
+    ) -> tuple[list[tuple[str, int]], list[tuple[int, int, str]]]:
+        """The partitions of topic and retries, and what is committed of each."""
+        await self.provision([subscription])
+        topics = Topics.of(subscription)
+        places = [
+            (topic, number)
+            for topic in (topics.topic, topics.retry)
+            for number in await self._link.partitions(topic)
+        ]
+        letters = self._left(subscription)
+        return places, await self._link.call(partial(letters.committed, places))
 
     def _marks(
         self, subscription: Subscription, topic: str, number: int, stored: tuple[int, str]
@@ -323,8 +369,12 @@ class KafkaTransport:
         await self._delete(Topics.of(subscription), found)
         return len(found)
 
+    async def bury(self, letter: DeadLetter) -> None:
+        await self.provision([letter.subscription])
+        await self._store_letter(replace(letter, letter_id=self._letter_id()), letter.died_at)
+
     async def _delete(self, topics: Topics, letters: Sequence[DeadLetter]) -> None:
-        records = [Record(letter.letter_id.encode(), None, ()) for letter in letters]
+        records = [Record(letter.letter_id.encode(), None, (), LETTERS) for letter in letters]
         await self._copy(topics.dead, records, partitions=1)
 
     def __repr__(self) -> str:

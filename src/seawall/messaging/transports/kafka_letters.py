@@ -11,9 +11,17 @@ from itertools import islice
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from seawall.errors import Unavailable
-from seawall.messaging.base import DeadLetter, Subscription
+from seawall.messaging.base import DeadLetter, Subscription, Waiting
 from seawall.messaging.transports.kafka_options import Kafka
-from seawall.messaging.transports.kafka_records import PUBLISHED, Topics, letter_of, read
+from seawall.messaging.transports.kafka_records import (
+    ATTEMPTS,
+    DUE,
+    PUBLISHED,
+    Topics,
+    letter_of,
+    read,
+)
+from seawall.messaging.transports.kafka_window import DONE, WAITING, deliveries, is_held
 
 Letter = tuple[DeadLetter, float]  # with the time its message was published
 
@@ -30,7 +38,7 @@ class Letters:
         self._consumer = Consumer(
             {
                 **options.common,
-                "group.id": subscription.group,  # to read its offsets; it never joins
+                "group.id": self._topics.members,  # to read its offsets; it never joins
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 **options.settings,
@@ -139,6 +147,32 @@ class Letters:
                 found = read("", None, None, message.headers() or ())  # type: ignore[arg-type]
                 return found.number(PUBLISHED) or message.timestamp()[1] / 1000
             return 0.0
+
+    def ready(
+        self, partition: tuple[str, int], state: tuple[int, str], limit: int, now: float
+    ) -> list[Waiting]:
+        """The first messages of a partition that nobody has and that are due. `state` is the
+        offset of the first that is not settled, and the marks from there on."""
+        first, marks = state
+        found: list[Waiting] = []
+        with self._lock:
+            for message in self._records(*partition, first, limit=len(marks) + limit):
+                place = (message.offset() or 0) - first
+                mark = marks[place] if place < len(marks) else "0"
+                if mark in (DONE, WAITING) or is_held(mark):
+                    continue
+                what = read(
+                    f"{partition[0]}/{partition[1]}/{message.offset()}",
+                    message.key(),
+                    message.value(),
+                    message.headers() or (),  # type: ignore[arg-type]
+                )
+                if what.number(DUE) > now:
+                    continue
+                attempts = int(what.number(ATTEMPTS)) + deliveries(mark)
+                at = what.number(PUBLISHED) or message.timestamp()[1] / 1000
+                found.append(Waiting(what.message, attempts, at))
+        return found[:limit]
 
     def close(self) -> None:
         with self._lock:

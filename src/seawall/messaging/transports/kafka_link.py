@@ -89,12 +89,16 @@ def error_of(error: KafkaError) -> SeawallError:
     return OutcomeUnknown(text)
 
 
+BY_KEY = -1  # a partition: the one that the key says, or any without a key
+
+
 class Record(NamedTuple):
     """What is produced."""
 
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    partition: int = BY_KEY
 
 
 class _Parcel:
@@ -212,6 +216,12 @@ class Link:
         found = await self.call(lambda: self._the_admin().list_topics(topic, timeout=timeout))
         return sorted(found.topics[topic].partitions)
 
+    async def topics(self) -> list[str]:
+        """The names of all topics of the cluster."""
+        timeout = self.options.timeout
+        found = await self.call(lambda: self._the_admin().list_topics(timeout=timeout))
+        return list(found.topics)
+
     def forget(self) -> None:
         """The cluster may have lost its topics: make them again before they are used."""
         self._topics.clear()
@@ -261,7 +271,12 @@ class Link:
             report = partial(parcel.delivered, place)
             try:
                 producer.produce(
-                    topic, record.value, record.key, headers=[*record.headers], on_delivery=report
+                    topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    on_delivery=report,
+                    headers=[*record.headers],
                 )
             except BufferError as error:
                 parcel.refuse(place, Full(str(error)))

@@ -25,6 +25,7 @@ from seawall.messaging.transports.kafka_poll import Partition, Poller, Stored
 from seawall.messaging.transports.kafka_records import (
     ATTEMPTS,
     DUE,
+    FAILED,
     PUBLISHED,
     Topics,
     read,
@@ -158,7 +159,7 @@ class Reader:
             self._failure = None
             self._poller = Poller(
                 self._link.options,
-                self.subscription.group,
+                self.topics.members,
                 names,
                 self,
                 lease=lease,
@@ -225,6 +226,7 @@ class Reader:
                 (entry, entry.token),
                 entry.damage,
                 entry.dropped,
+                entry.failed_at,
             )
             for entry in taken
         ]
@@ -283,6 +285,7 @@ class Reader:
             entry.window.dirty = True
             if counted:
                 entry.dropped = False
+                entry.failed_at = entry.failed_at or self._clock.wall()
             else:
                 entry.deliveries -= 1
             if not entry.window.leaving:
@@ -335,4 +338,5 @@ def _entry(window: Window, message: KafkaMessage) -> Entry:
         base=int(found.number(ATTEMPTS)),
         due=found.number(DUE),
         published=found.number(PUBLISHED) or message.timestamp()[1] / 1000,
+        failed_at=found.number(FAILED),
     )

@@ -8,6 +8,7 @@ Headers follow the Kafka binding of CloudEvents (`ce_id` for `ce-id`). Ours begi
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,13 @@ PUBLISHED = "seawall-published"  # wall clock, seconds: when the original was
 REASON = "seawall-reason"
 ERROR = "seawall-error"
 DIED = "seawall-died"
+FAILED = "seawall-failed"  # wall clock, seconds: when the group first failed over it
+EDITED = "seawall-edited"  # wall clock, seconds: when an operator changed a letter
 KEY = "seawall-key"
 
+_RETRY = ".retry"
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
+_WRITTEN = re.compile(r"_x([0-9a-f]{1,6})_")
 _LONGEST_NAME = 249  # characters, Kafka's limit
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -35,13 +40,17 @@ class Topics:
     topic: str
     retry: str
     dead: str
+    members: str  # the consumer group
 
     @staticmethod
     def of(subscription: Subscription) -> "Topics":
         topic = topic_name(subscription.topic)
         # Without a dot, so that where the group begins is certain.
         group = topic_name(subscription.group).replace(".", "_x2e_")
-        return Topics(topic, f"{topic}.{group}.retry", f"{topic}.{group}.dead")
+        # A consumer group of its own: in one for several topics, whoever comes or goes for one
+        # of them would stop the others until all have agreed again.
+        members = f"{topic}.{group}"
+        return Topics(topic, f"{members}{_RETRY}", f"{members}.dead", members)
 
     @property
     def longest(self) -> int:
@@ -51,6 +60,23 @@ class Topics:
 def topic_name(name: str) -> str:
     """Kafka's name for a topic: itself, with what Kafka does not take written as `_xHEX_`."""
     return _ILLEGAL.sub(lambda match: f"_x{ord(match[0]):x}_", name)
+
+
+def subscription_of(name: str) -> Subscription | None:
+    """Whose retries are in the topic of that name; None if it is no such topic."""
+    topic, _, group = name.removesuffix(_RETRY).rpartition(".")
+    if not name.endswith(_RETRY) or not topic or not group:
+        return None
+    return Subscription(_plain_name(topic), _plain_name(group))
+
+
+def _plain_name(name: str) -> str:
+    return _WRITTEN.sub(_character, name)
+
+
+def _character(written: re.Match[str]) -> str:
+    number = int(written[1], 16)
+    return chr(number) if number <= sys.maxunicode else written[0]
 
 
 def is_too_long(topics: Topics) -> bool:
@@ -104,14 +130,15 @@ def read(place: str, key: bytes | None, value: bytes | None, headers: Headers) -
     return Read(Message(name, body, theirs, text), own)
 
 
-def letter_headers(
-    message: Message, *, reason: str, error: str, attempts: int, died: float, published: float
-) -> list[tuple[str, bytes]]:
+def letter_headers(letter: DeadLetter, *, published: float) -> list[tuple[str, bytes]]:
+    message = letter.message
     own = {
-        REASON: reason,
-        ERROR: error,
-        ATTEMPTS: str(attempts),
-        DIED: str(died),
+        REASON: letter.reason,
+        ERROR: letter.error,
+        ATTEMPTS: str(letter.attempts),
+        DIED: str(letter.died_at),
+        FAILED: str(letter.failed_at),
+        EDITED: str(letter.edited_at),
         PUBLISHED: str(published),
     }
     if message.key is not None:
@@ -133,5 +160,7 @@ def letter_of(
         error=found.own.get(ERROR, ""),
         attempts=int(found.number(ATTEMPTS)),
         died_at=found.number(DIED),
+        failed_at=found.number(FAILED),
+        edited_at=found.number(EDITED),
     )
     return letter, found.number(PUBLISHED)

@@ -42,6 +42,7 @@ class Entry:
         "done",
         "dropped",
         "due",
+        "failed_at",
         "message",
         "offset",
         "published",
@@ -60,6 +61,7 @@ class Entry:
         base: int = 0,
         due: float = 0.0,
         published: float = 0.0,
+        failed_at: float = 0.0,
     ) -> None:
         self.window = window
         self.offset = offset
@@ -68,6 +70,7 @@ class Entry:
         self.base = base  # attempts before this copy was written
         self.due = due  # wall clock; 0 for at once
         self.published = published  # wall clock
+        self.failed_at = failed_at  # wall clock: the first time; 0 for never
         self.deliveries = 0
         self.dropped = False  # its last lease ran out
         self.token = 0  # of the delivery that holds it; 0 for none

@@ -27,6 +27,8 @@ from seawall.messaging.base import (
     Message,
     Receipt,
     Subscription,
+    Waiting,
+    first_failure,
 )
 from seawall.messaging.facts import LeaseLost
 
@@ -46,6 +48,7 @@ class _Entry:
     attempts: int  # deliveries so far
     published: float  # clock's seconds
     dropped: bool = False  # its last lease ran out
+    failed_at: float = 0.0  # wall clock
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class _Group:
     ends: list[tuple[float, int]] = field(default_factory=list)  # a heap of (until, token)
     dead: dict[int, tuple[DeadLetter, _Entry]] = field(default_factory=dict)
     waiting: set[asyncio.Future[None]] = field(default_factory=set)
+    taken: int = 0
 
     def wake(self) -> None:
         for waiter in self.waiting:
@@ -98,8 +102,10 @@ class _Topic:
     retained: deque[_Entry] = field(default_factory=lambda: deque(maxlen=RETAINED))
     delayed: list[tuple[float, int, _Entry]] = field(default_factory=list)
     groups: dict[str, _Group] = field(default_factory=dict)
+    published: int = 0
 
     def add(self, entry: _Entry) -> None:
+        self.published += 1
         self.retained.append(entry)
         for group in self.groups.values():
             group.ready.append(replace(entry))
@@ -229,10 +235,18 @@ class MemoryTransport:
 
     def _lease(self, group: _Group, subscription: Subscription, lease: float) -> Delivery:
         entry = group.ready.popleft()
+        group.taken += entry.attempts == 0
         entry.attempts += 1
         token = next(self._broker.serial)
         group.lease(token, entry, self._clock.now() + lease)
-        return Delivery(entry.message, subscription, entry.attempts, token, dropped=entry.dropped)
+        return Delivery(
+            entry.message,
+            subscription,
+            entry.attempts,
+            token,
+            dropped=entry.dropped,
+            failed_at=entry.failed_at,
+        )
 
     def _give_back(self, delivery: Delivery, during: str) -> _Entry | None:
         """End the lease and return its entry; None, counted, if it had been lost."""
@@ -265,6 +279,7 @@ class MemoryTransport:
         entry = self._give_back(delivery, "retry")
         if entry is not None:
             entry.dropped = False
+            entry.failed_at = entry.failed_at or self._clock.wall()
             group = self._broker.group(delivery.subscription)
             due = self._clock.now() + max(0.0, delay)
             heapq.heappush(group.delayed, (due, next(self._broker.serial), entry))
@@ -274,17 +289,18 @@ class MemoryTransport:
         self._check_open()
         entry = self._give_back(delivery, "dead")
         if entry is not None:
-            serial = next(self._broker.serial)
+            died_at = self._clock.wall()
             letter = DeadLetter(
-                letter_id=str(serial),
+                letter_id="",
                 message=entry.message,
                 subscription=delivery.subscription,
                 reason=reason,
                 error=error[:MAX_ERROR],
                 attempts=entry.attempts,
-                died_at=self._clock.wall(),
+                died_at=died_at,
+                failed_at=first_failure(delivery, died_at),
             )
-            self._broker.group(delivery.subscription).dead[serial] = (letter, entry)
+            self._bury(letter, entry.published)
 
     async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         self._check_open()
@@ -300,6 +316,25 @@ class MemoryTransport:
                 self._observer(LeaseLost(delivery.subscription, delivery.message.id, "extend"))
                 lost.append(delivery)
         return lost
+
+    async def subscriptions(self) -> Sequence[Subscription]:
+        self._check_open()
+        return [
+            Subscription(name, group)
+            for name, topic in self._broker.topics.items()
+            for group in topic.groups
+        ]
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        self._check_open()
+        now, wall = self._clock.now(), self._clock.wall()
+        self._broker.topic(subscription.topic).release_due(now)
+        group = self._broker.group(subscription)
+        group.make_ready(now)
+        return [
+            Waiting(entry.message, entry.attempts, wall - (now - entry.published))
+            for entry in itertools.islice(group.ready, limit)
+        ]
 
     async def lag(self, subscription: Subscription) -> Lag:
         self._check_open()
@@ -319,6 +354,8 @@ class MemoryTransport:
             delayed=len(group.delayed) + len(topic.delayed),
             dead=len(group.dead),
             oldest_age=now - min(unsettled, default=now),
+            published=topic.published,
+            taken=group.taken,
         )
 
     async def dead_letters(
@@ -331,19 +368,27 @@ class MemoryTransport:
         return list(itertools.islice(behind, limit))
 
     async def redrive(self, subscription: Subscription, letter_ids: Sequence[str]) -> int:
-        entries = self._bury(subscription, letter_ids)
+        entries = self._dig_up(subscription, letter_ids)
         group = self._broker.group(subscription)
         for entry in entries:
-            entry.attempts = 0
-            entry.dropped = False
             group.ready.append(entry)
         group.wake()
         return len(entries)
 
     async def purge(self, subscription: Subscription, letter_ids: Sequence[str]) -> int:
-        return len(self._bury(subscription, letter_ids))
+        return len(self._dig_up(subscription, letter_ids))
 
-    def _bury(self, subscription: Subscription, letter_ids: Sequence[str]) -> list[_Entry]:
+    async def bury(self, letter: DeadLetter) -> None:
+        self._check_open()
+        self._bury(letter, self._clock.now())
+
+    def _bury(self, letter: DeadLetter, published: float) -> None:
+        serial = next(self._broker.serial)
+        entry = _Entry(letter.message, 0, published)
+        named = replace(letter, letter_id=str(serial))
+        self._broker.group(letter.subscription).dead[serial] = (named, entry)
+
+    def _dig_up(self, subscription: Subscription, letter_ids: Sequence[str]) -> list[_Entry]:
         self._check_open()
         dead = self._broker.group(subscription).dead
         found: list[Any] = [dead.pop(int(letter_id), None) for letter_id in letter_ids]

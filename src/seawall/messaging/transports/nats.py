@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from seawall.clock import SYSTEM, Clock
@@ -23,6 +24,8 @@ from seawall.messaging.base import (
     Message,
     Receipt,
     Subscription,
+    Waiting,
+    first_failure,
 )
 from seawall.messaging.facts import LeaseLost, Unread
 from seawall.messaging.transports.nats_later import Later
@@ -34,19 +37,19 @@ from seawall.messaging.transports.nats_layout import (
     copy_of,
     headers_of,
     quoted,
-    size_of,
 )
 from seawall.messaging.transports.nats_letters import Letters
 from seawall.messaging.transports.nats_link import (
     EXISTS,
     Gone,
     NatsLink,
-    Post,
     checked,
     stored,
 )
 from seawall.messaging.transports.nats_options import Nats
-from seawall.messaging.transports.nats_reader import NANOSECONDS, PROGRESS, Held, NatsReader
+from seawall.messaging.transports.nats_protocol import block, publish
+from seawall.messaging.transports.nats_reader import ACK, NANOSECONDS, PROGRESS, Held, NatsReader
+from seawall.messaging.transports.nats_wire import Post
 
 USUAL_MAX_PAYLOAD = 1024 * 1024  # bytes: the server's default, until it told its own
 
@@ -120,6 +123,12 @@ class NatsTransport:
         await self._link.aclose()
 
     # Setting up
+
+    async def reconnect(self, subscription: Subscription) -> None:
+        """See `seawall.messaging.watchdog.Reconnecting`."""
+        reader = self._readers.pop(subscription, None)
+        if reader is not None:
+            await reader.aclose()
 
     async def provision(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
@@ -221,13 +230,13 @@ class NatsTransport:
         if len(message.body) > most:
             return Refused(f"a body of {len(message.body)} bytes; at most {most} are taken")
         headers = headers_of(message)
-        size = size_of(headers)
-        if size > MAX_HEADERS:
-            return Refused(f"{size} bytes of headers; at most {MAX_HEADERS} are taken")
+        packed = block(headers)
+        if len(packed) > MAX_HEADERS:
+            return Refused(f"{len(packed)} bytes of headers; at most {MAX_HEADERS} are taken")
         if not due:
-            return Post(place.subject, message.body, headers)
+            return Post(place.subject, message.body, packed)
         headers = copy_of(message, f"later:{headers['Nats-Msg-Id']}", due=due, target=place.subject)
-        return Post(place.later, message.body, headers)
+        return Post(place.later, message.body, block(headers))
 
     async def _store(
         self, place: Topic, posts: Sequence[Post], later: bool
@@ -296,9 +305,10 @@ class NatsTransport:
         if not deliveries:
             return
         wire = await self._link.ready()
-        for delivery in deliveries[:-1]:
-            await wire.send(delivery.receipt.reply, b"+ACK")
-        await wire.ask([Post(deliveries[-1].receipt.reply, b"+ACK")])
+        await wire.ask(
+            [Post(deliveries[-1].receipt.reply, ACK)],
+            [publish(delivery.receipt.reply, ACK) for delivery in deliveries[:-1]],
+        )
         for delivery in deliveries:
             delivery.receipt.settled = True
 
@@ -307,12 +317,12 @@ class NatsTransport:
         for subscription in {delivery.subscription for delivery in ours}:
             await self._reader(subscription).ensure(lease)
         now = self._clock.now()
-        posts = [Post(delivery.receipt.reply, PROGRESS) for delivery in ours]
-        if posts:
-            await self._link.ask(posts[-1:])
+        if ours:
             wire = await self._link.ready()
-            for post in posts[:-1]:
-                await wire.send(post.subject, post.body)
+            await wire.ask(
+                [Post(ours[-1].receipt.reply, PROGRESS)],
+                [publish(delivery.receipt.reply, PROGRESS) for delivery in ours[:-1]],
+            )
         for delivery in ours:
             delivery.receipt.until = now + lease
         kept = {id(delivery) for delivery in ours}
@@ -328,15 +338,9 @@ class NatsTransport:
     async def retry(self, delivery: Delivery, *, delay: float, error: str) -> None:
         if not self._ours([delivery], "retry"):
             return
-        post = self._to_group(delivery, delivery.attempt, "retry")
-        if delay > 0:
-            due = round((self._clock.wall() + delay) * 1000)
-            headers = (post.headers or {}) | {
-                "Seawall-Due": str(due),
-                "Seawall-Target": post.subject,
-            }
-            post = Post(Group.of(delivery.subscription).later, post.body, headers)
-        await self._copy([post])
+        failed_at = delivery.failed_at or self._clock.wall()
+        failed = replace(delivery, failed_at=failed_at)
+        await self._copy([self._to_group(failed, delivery.attempt, "retry", delay)])
         await self._done([delivery])
 
     async def dead(self, delivery: Delivery, *, reason: str, error: str) -> None:
@@ -350,17 +354,25 @@ class NatsTransport:
             at=delivery.receipt.at,
             reason=quoted(reason),
             error=quoted(error[:MAX_ERROR]),
+            failed=round(first_failure(delivery, self._clock.wall()) * 1000),
         )
         await self._again(self._make_dead, group.topic)
-        await self._copy([Post(group.dead, delivery.message.body, headers)])
+        await self._copy([Post(group.dead, delivery.message.body, block(headers))])
         await self._done([delivery])
 
-    def _to_group(self, delivery: Delivery, attempts: int, how: str) -> Post:
-        ours = {"attempts": attempts, "at": delivery.receipt.at}
+    def _to_group(self, delivery: Delivery, attempts: int, how: str, delay: float = 0.0) -> Post:
+        group = Group.of(delivery.subscription)
+        ours: dict[str, object] = {"attempts": attempts, "at": delivery.receipt.at}
         if how == "release" and delivery.dropped:
             ours["dropped"] = 1
+        if delivery.failed_at:
+            ours["failed"] = round(delivery.failed_at * 1000)
+        if delay > 0:
+            due = round((self._clock.wall() + delay) * 1000)
+            ours |= {"due": due, "target": group.again}
         headers = copy_of(delivery.message, _copy_id(delivery, how), **ours)
-        return Post(Group.of(delivery.subscription).again, delivery.message.body, headers)
+        where = group.later if delay > 0 else group.again
+        return Post(where, delivery.message.body, block(headers))
 
     async def _copy(self, posts: Sequence[Post]) -> None:
         """Store copies; raises unless all are stored."""
@@ -374,14 +386,22 @@ class NatsTransport:
 
     async def lag(self, subscription: Subscription) -> Lag:
         counts = await asyncio.gather(
-            self.letters.consumers(subscription), self.letters.counts(subscription)
+            self.letters.consumers(subscription),
+            self.letters.counts(subscription),
+            self.letters.traffic(subscription),
         )
-        (ready, in_flight, floors), (delayed, dead) = counts
+        (ready, in_flight, floors), (delayed, dead), (published, taken) = counts
         oldest = 0.0
         if ready or in_flight or delayed:
             oldest = await self.letters.oldest(subscription, floors)
         age = self._clock.wall() - oldest if oldest else 0.0
-        return Lag(ready, in_flight, delayed, dead, max(0.0, age))
+        return Lag(ready, in_flight, delayed, dead, max(0.0, age), published, taken)
+
+    async def subscriptions(self) -> Sequence[Subscription]:
+        return await self.letters.subscriptions()
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        return await self.letters.peek(subscription, limit)
 
     async def dead_letters(
         self, subscription: Subscription, *, after: str | None = None, limit: int = 100
@@ -401,7 +421,7 @@ class NatsTransport:
                     attempts=0,
                     at=round(letter.died_at * 1000),
                 )
-                await self._copy([Post(group.again, letter.message.body, headers)])
+                await self._copy([Post(group.again, letter.message.body, block(headers))])
                 count += await self.letters.delete(subscription, int(letter_id))
         return count
 
@@ -411,6 +431,21 @@ class NatsTransport:
             if await self.letters.one(subscription, int(letter_id)) is not None:
                 count += await self.letters.delete(subscription, int(letter_id))
         return count
+
+    async def bury(self, letter: DeadLetter) -> None:
+        group = Group.of(letter.subscription)
+        headers = copy_of(
+            letter.message,
+            f"bury:{group.dead}:{uuid.uuid4().hex}",
+            attempts=letter.attempts,
+            reason=quoted(letter.reason),
+            error=quoted(letter.error),
+            died=round(letter.died_at * 1000),
+            failed=round(letter.failed_at * 1000),
+            edited=round(letter.edited_at * 1000),
+        )
+        await self._again(self._make_dead, group.topic)
+        await self._copy([Post(group.dead, letter.message.body, block(headers))])
 
     def __repr__(self) -> str:
         subscriptions = len(self._readers)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
-from nats.aio.msg import Msg
 
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
@@ -21,12 +20,11 @@ from seawall.messaging.transports.nats_layout import DUE, ID, TARGET, Topic
 from seawall.messaging.transports.nats_link import (
     NO_RESPONDERS,
     NatsLink,
-    Post,
-    Wire,
     checked,
-    status_of,
     stored,
 )
+from seawall.messaging.transports.nats_protocol import Msg, block, publish
+from seawall.messaging.transports.nats_wire import Post, Wire
 
 CONSUMER = "later"
 
@@ -61,11 +59,11 @@ class Later:
         if wire is self._wire:
             return
         await self._provision()
-        self._inbox = wire.client.new_inbox()
-        await wire.subscribe(f"{self._inbox}.*", self._arrived)
+        self._inbox = wire.new_inbox()
+        wire.subscribe(f"{self._inbox}.*", self._arrived)
         self._wire = wire
         for _ in range(BATCH):
-            await self._pull(wire)
+            self._pull(wire)
 
     async def _provision(self) -> None:
         config = {
@@ -85,41 +83,42 @@ class Later:
         )
         checked(answer)
 
-    async def _pull(self, wire: Wire) -> None:
+    def _pull(self, wire: Wire) -> None:
         wanted = msgspec.json.encode({"batch": 1, "expires": round(PULL_EVERY * NANOSECONDS)})
         subject = self._link.api_subject(f"CONSUMER.MSG.NEXT.{self._topic.work}.{CONSUMER}")
-        await wire.send(subject, wanted, f"{self._inbox}.0")
+        wire.send(publish(subject, wanted, f"{self._inbox}.0"))
 
-    async def _arrived(self, msg: Msg) -> None:
+    def _arrived(self, msg: Msg) -> None:
         wire = self._wire
         if wire is None or not wire.usable:
             return
         with suppress(SeawallError):
             if not msg.reply:
-                if status_of(msg) == NO_RESPONDERS:
+                if msg.status == NO_RESPONDERS:
                     self._wire = None  # the consumer is gone; made again by the next fetch
                 else:
-                    await self._pull(wire)
+                    self._pull(wire)
                 return
-            wait = int((msg.headers or {}).get(DUE, "0")) - self._clock.wall() * MILLISECONDS
+            due = msg.headers.get(DUE, "")  # anybody can publish there
+            wait = (int(due) if due.isdecimal() else 0) - self._clock.wall() * MILLISECONDS
             if wait > 0:
                 delay = math.ceil(wait * NANOSECONDS / MILLISECONDS)
-                await wire.send(msg.reply, b'-NAK {"delay": %d}' % delay)
-                await self._pull(wire)
+                wire.send(publish(msg.reply, b'-NAK {"delay": %d}' % delay))
+                self._pull(wire)
             else:
                 self._tasks.start(self._move(wire, msg), name="nats-due")
 
     async def _move(self, wire: Wire, msg: Msg) -> None:
-        headers = dict(msg.headers or {})
+        headers = dict(msg.headers)
         headers.pop(DUE, None)
         target = headers.pop(TARGET, self._topic.subject)
-        headers[ID] = self._moved(headers[ID])
+        headers[ID] = self._moved(headers.get(ID, ""))
         # What fails is given to somebody again after `MOVED_WITHIN`.
         with suppress(SeawallError):
-            (reply,) = await wire.ask([Post(target, msg.data, headers)])
+            (reply,) = await wire.ask([Post(target, msg.data, block(headers))])
             if stored(reply) is None:
-                await wire.send(msg.reply, b"+ACK")
-            await self._pull(wire)
+                wire.send(publish(msg.reply, b"+ACK"))
+            self._pull(wire)
 
     async def aclose(self) -> None:
         self._wire = None

@@ -15,8 +15,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote
 
-from seawall.messaging.base import DeadLetter, Message, Subscription
+from seawall.messaging.base import DeadLetter, Message, Subscription, Waiting
 
 # Ours begin with these; whatever else a message carries is its own.
 ID = "Nats-Msg-Id"  # what the server recognises duplicates by
@@ -30,11 +32,14 @@ DUE = "Seawall-Due"  # milliseconds since 1970
 TARGET = "Seawall-Target"  # the subject that it goes to when it is due
 REASON = "Seawall-Reason"
 ERROR = "Seawall-Error"
+FAILED = "Seawall-Failed"  # when the group first failed over it: milliseconds since 1970
+DIED = "Seawall-Died"  # likewise, where it is not when the server stored the letter
+EDITED = "Seawall-Edited"  # likewise, when an operator changed a letter
 
 _OURS = ("Nats-", "Seawall-")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_LINES = re.compile(r"(?:(?!Nats-|Seawall-)[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [!-~](?:[ -~]*[!-~])?\n)*")
 
 MAX_HEADERS = 12 * 1024  # bytes; a dead letter adds up to 24 KiB for its error
 
@@ -42,9 +47,24 @@ MAX_HEADERS = 12 * 1024  # bytes; a dead letter adds up to 24 KiB for its error
 HEADROOM = 40 * 1024
 
 
+_TOPIC, _GROUP = "seawall_topic_", "group_"
+ALL_TOPICS = "seawall.topic.>"
+
+
 def token(name: str) -> str:
     """`name` as one token of a subject, which is also good in the name of a stream."""
     return _UNSAFE.sub(lambda m: "".join(f"={byte:02X}" for byte in m[0].encode()), name)
+
+
+def subscription_of(stream: str, consumer: str) -> Subscription | None:
+    """Whose these names are; None if they are not ours."""
+    if not stream.startswith(_TOPIC) or not consumer.startswith(_GROUP):
+        return None
+    return Subscription(_name(stream.removeprefix(_TOPIC)), _name(consumer.removeprefix(_GROUP)))
+
+
+def _name(token: str) -> str:
+    return unquote(token.replace("=", "%"), errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +82,7 @@ class Topic:
     def of(topic: str) -> "Topic":
         name = token(topic)
         return Topic(
-            stream=f"seawall_topic_{name}",
+            stream=f"{_TOPIC}{name}",
             work=f"seawall_work_{name}",
             dead=f"seawall_dead_{name}",
             subject=f"seawall.topic.{name}",
@@ -86,7 +106,7 @@ class Group:
         topic, group = token(subscription.topic), token(subscription.group)
         return Group(
             topic=Topic.of(subscription.topic),
-            consumer=f"group_{group}",
+            consumer=f"{_GROUP}{group}",
             again=f"seawall.again.{topic}.{group}",
             later=f"seawall.later.{topic}.group.{group}",
             dead=f"seawall.dead.{topic}.{group}",
@@ -95,13 +115,13 @@ class Group:
 
 def _plain(message: Message) -> bool:
     """Whether everything about the message is text that headers carry as it is."""
-    value, name = _VALUE.fullmatch, _TOKEN.fullmatch
-    if not value(message.id) or (message.key is not None and not value(message.key)):
+    if not _VALUE.fullmatch(message.id):
         return False
-    for key, text in message.headers.items():
-        if not value(text) or not name(key) or key.startswith(_OURS):
-            return False
-    return True
+    if message.key is not None and not _VALUE.fullmatch(message.key):
+        return False
+    # One look at all of them: it is done for each message.
+    lines = "".join([f"{name}: {text}\n" for name, text in message.headers.items()])
+    return _LINES.fullmatch(lines) is not None and lines.count("\n") == len(message.headers)
 
 
 def headers_of(message: Message) -> dict[str, str]:
@@ -131,11 +151,10 @@ _NAMES = {
     "target": TARGET,
     "reason": REASON,
     "error": ERROR,
+    "failed": FAILED,
+    "died": DIED,
+    "edited": EDITED,
 }
-
-
-def size_of(headers: Mapping[str, str]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers.items())
 
 
 def message_of(place: str, headers: Mapping[str, str], body: bytes) -> tuple[Message, str]:
@@ -143,11 +162,15 @@ def message_of(place: str, headers: Mapping[str, str], body: bytes) -> tuple[Mes
 
     Any client can publish to a topic: without an id of its own a message is called `place`.
     """
+    own = dict(headers)
+    name, key = own.pop(ID, "") or place, own.pop(KEY, None)
+    names = "\n".join(own)
+    if "Nats-" not in names and "Seawall-" not in names:  # just published: nearly all are
+        return Message(name, body, own, key), ""
     packed = headers.get(PACKED)
     if packed is None:
-        own = {name: text for name, text in headers.items() if not name.startswith(_OURS)}
-        name = headers.get(OWN_ID) or headers.get(ID) or place
-        return Message(name, body, own, headers.get(KEY)), ""
+        own = {name: text for name, text in own.items() if not name.startswith(_OURS)}
+        return Message(headers.get(OWN_ID) or name, body, own, key), ""
     try:
         name, key, own = json.loads(packed)
         return Message(str(name), body, {str(k): str(v) for k, v in own.items()}, key), ""
@@ -167,8 +190,20 @@ def letter_of(
         reason=_unquoted(headers.get(REASON, "")),
         error=_unquoted(headers.get(ERROR, '""')),
         attempts=int(headers.get(ATTEMPTS, "0")),
-        died_at=at,
+        died_at=_seconds(headers, DIED) or at,
+        failed_at=_seconds(headers, FAILED),
+        edited_at=_seconds(headers, EDITED),
     )
+
+
+def waiting_of(sequence: int, headers: Mapping[str, str], body: bytes, at: float) -> Waiting:
+    """`at` is when the server stored this copy."""
+    message, _ = message_of(str(sequence), headers, body)
+    return Waiting(message, int(headers.get(ATTEMPTS, "0")), _seconds(headers, AT) or at)
+
+
+def _seconds(headers: Mapping[str, str], name: str) -> float:
+    return int(headers.get(name, "0")) / 1000
 
 
 def quoted(text: str) -> str:
@@ -183,8 +218,7 @@ def _unquoted(value: str) -> str:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What the subject to acknowledge a delivery by tells about it."""
 
     stream: str

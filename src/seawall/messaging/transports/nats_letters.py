@@ -4,8 +4,15 @@ import base64
 from datetime import datetime
 from typing import Any
 
-from seawall.messaging.base import DeadLetter, Subscription
-from seawall.messaging.transports.nats_layout import AT, Group, letter_of
+from seawall.messaging.base import DeadLetter, Subscription, Waiting
+from seawall.messaging.transports.nats_layout import (
+    ALL_TOPICS,
+    AT,
+    Group,
+    letter_of,
+    subscription_of,
+    waiting_of,
+)
 from seawall.messaging.transports.nats_link import Gone, NatsLink, checked
 
 Stored = tuple[int, dict[str, str], bytes, float]  # sequence, headers, body, seconds since 1970
@@ -55,7 +62,55 @@ class Letters:
         answer = await self._call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
         return int(bool(answer and answer.get("success")))
 
+    # What waits
+
+    async def subscriptions(self) -> list[Subscription]:
+        found = []
+        for stream in await self._names("STREAM.NAMES", "streams", {"subject": ALL_TOPICS}):
+            for consumer in await self._names(f"CONSUMER.NAMES.{stream}", "consumers", {}):
+                subscription = subscription_of(stream, consumer)
+                if subscription is not None:
+                    found.append(subscription)
+        return found
+
+    async def _names(self, call: str, kind: str, wanted: dict[str, Any]) -> list[str]:
+        """All names of a list that the server tells in pages."""
+        names: list[str] = []
+        while True:
+            answer = await self._call(call, {**wanted, "offset": len(names)})
+            page = (answer or {}).get(kind) or []
+            names += page
+            if not page or len(names) >= (answer or {}).get("total", 0):
+                return names
+
+    async def peek(self, subscription: Subscription, limit: int) -> list[Waiting]:
+        """What the group's consumers were not given yet, of its own stream first."""
+        group = Group.of(subscription)
+        topic = group.topic
+        found: list[Waiting] = []
+        for stream, subject in ((topic.work, group.again), (topic.stream, topic.subject)):
+            info = await self._call(f"CONSUMER.INFO.{stream}.{group.consumer}", {})
+            last = 0 if info is None else info["delivered"]["stream_seq"]
+            while len(found) < limit:
+                stored = await self._next(stream, subject, last + 1)
+                if stored is None:
+                    break
+                last = stored[0]
+                found.append(waiting_of(*stored))
+        return found
+
     # Counts and ages
+
+    async def traffic(self, subscription: Subscription) -> tuple[int, int]:
+        """How many were published to the topic, and how many of them the group was given."""
+        group = Group.of(subscription)
+        stream = group.topic.stream
+        info = await self._call(f"STREAM.INFO.{stream}", {})
+        mine = await self._call(f"CONSUMER.INFO.{stream}.{group.consumer}", {})
+        return (
+            0 if info is None else info["state"]["last_seq"],
+            0 if mine is None else mine["delivered"]["stream_seq"],
+        )
 
     async def consumers(self, subscription: Subscription) -> tuple[int, int, tuple[int, int]]:
         """Ready, in flight, and up to where each of the group's consumers has settled all."""

@@ -1,8 +1,7 @@
-"""One connection to NATS, shared by all who call; made when it is needed, and again after a loss.
+"""The connection to NATS, shared by all who call; made when it is needed, and again after a loss.
 
-nats-py speaks the protocol. Its own reconnecting is off: it would keep what callers gave up
-until the server is back, and answer nobody meanwhile. Requests of one call travel together and
-their answers come to one inbox, so a batch costs one round trip.
+Nothing is tried twice here. Requests of one call travel together and their answers come to one
+inbox, so a batch costs one round trip.
 
     not connected, refused                        Unavailable    nothing happened
     lost or silent after the request was written  OutcomeUnknown
@@ -10,122 +9,24 @@ their answers come to one inbox, so a batch costs one round trip.
 """
 
 import asyncio
-import itertools
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
-from seawall.concurrency.tasks import Tasks
 from seawall.errors import Full, Misconfigured, OutcomeUnknown, Refused, SeawallError, Unavailable
+from seawall.messaging.transports.nats_protocol import Msg, Server
+from seawall.messaging.transports.nats_wire import Post, Wire
 
 CONNECT_TIMEOUT = 2.0  # seconds
-CLOSE_TIMEOUT = 1.0  # seconds that a connection gets to send its last bytes
-PING_EVERY = 10  # seconds; two unanswered ones end the connection
 
 NO_RESPONDERS = "503"  # nobody listens there: no such stream or consumer
 
 
 class Gone(Unavailable):
     """The stream or consumer does not exist (any more): make it, and ask again."""
-
-
-class Post(NamedTuple):
-    """Something to send that is answered."""
-
-    subject: str
-    body: bytes
-    headers: dict[str, str] | None = None
-
-
-class _Batch:
-    """The answers to what was sent together."""
-
-    def __init__(self, expected: int) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.replies: list[Msg | None] = [None] * expected
-        self._missing = expected
-
-    def take(self, place: int, reply: Msg) -> None:
-        if self.replies[place] is None:
-            self.replies[place] = reply
-            self._missing -= 1
-            if self._missing == 0 and not self.done.done():
-                self.done.set_result(None)
-
-
-class Wire:
-    """A connection and its inbox; unusable for good once it was lost."""
-
-    def __init__(self, client: Client, timeout: float) -> None:
-        self.client = client
-        self._timeout = timeout
-        self._inbox = client.new_inbox()
-        self._batches: dict[str, _Batch] = {}
-        self._serial = itertools.count()
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    @property
-    def usable(self) -> bool:
-        return not self.lost.done() and self.client.is_connected
-
-    async def listen(self) -> None:
-        await self.subscribe(f"{self._inbox}.*.*", self._answered)
-
-    async def subscribe(self, subject: str, call: Callable[[Msg], Awaitable[None]]) -> Any:
-        """Have messages to `subject` given to `call`, without a bound: what comes was asked for."""
-        return await self.client.subscribe(
-            subject, cb=call, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-
-    async def _answered(self, reply: Msg) -> None:
-        _, batch, place = reply.subject.rsplit(".", 2)
-        if (waiting := self._batches.get(batch)) is not None:
-            waiting.take(int(place), reply)
-
-    def lose(self, why: str) -> None:
-        if not self.lost.done():
-            self.lost.set_result(why)
-            for batch in self._batches.values():
-                if not batch.done.done():
-                    batch.done.set_exception(OutcomeUnknown(why))
-                    batch.done.exception()  # may be nobody's any more: a cancelled caller's
-
-    async def send(self, subject: str, body: bytes, reply: str = "") -> None:
-        """Send one thing that nobody waits for."""
-        try:
-            await self.client.publish(subject, body, reply)
-        except (nats.errors.Error, OSError) as error:
-            raise OutcomeUnknown(f"connection lost: {error}") from error
-
-    async def ask(self, posts: Sequence[Post]) -> list[Msg]:
-        """Send all, and return their answers in order."""
-        if not self.usable:
-            raise Unavailable("the connection was lost")
-        batch = _Batch(len(posts))
-        name = str(next(self._serial))
-        self._batches[name] = batch
-        prefix = f"{self._inbox}.{name}."
-        try:
-            async with asyncio.timeout(self._timeout):
-                publish = self.client.publish
-                for place, post in enumerate(posts):
-                    await publish(post.subject, post.body, f"{prefix}{place}", post.headers)
-                await batch.done
-        except TimeoutError:
-            self.lose(f"no answer within {self._timeout} s")
-            raise OutcomeUnknown(f"no answer within {self._timeout} s") from None
-        except (nats.errors.Error, OSError) as error:
-            self.lose(f"connection lost: {error}")
-            raise OutcomeUnknown(f"connection lost: {error}") from error
-        finally:
-            del self._batches[name]
-        return [reply for reply in batch.replies if reply is not None]
 
 
 class NatsLink:
@@ -150,7 +51,6 @@ class NatsLink:
         self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
         self._closed = False
-        self._tasks = Tasks()
         self.max_payload = 0  # bytes, as the server last told
         self.connects = 0
 
@@ -163,8 +63,6 @@ class NatsLink:
             if self._closed:
                 raise Unavailable("closed")
             if self._wire is None or not self._wire.usable:
-                if self._wire is not None:
-                    self._drop(self._wire, "the connection was lost")
                 self._wire = await self._connect()
             return self._wire
 
@@ -177,51 +75,37 @@ class NatsLink:
                 reasons.append(str(error))
         raise Unavailable("; ".join(reasons))
 
-    async def _connect_to(self, server: str) -> Wire:
-        client = Client()
-        wire = Wire(client, self._timeout)
-
-        async def closed() -> None:
-            wire.lose("connection lost: closed by the server")
-
-        options: dict[str, Any] = {}
-        if self._credentials:
-            options["user_credentials"] = self._credentials
-        if self._tls is not None:
-            options["tls"] = self._tls
+    async def _connect_to(self, address: str) -> Wire:
+        server = Server.parse(address)
+        wire = Wire(self._timeout)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await client.connect(
-                    [server],
-                    name=self._name,
-                    allow_reconnect=False,
-                    reconnect_time_wait=0,
-                    max_reconnect_attempts=1,
-                    ping_interval=PING_EVERY,
-                    error_cb=_quiet,
-                    disconnected_cb=closed,
-                    closed_cb=closed,
-                    **options,
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: wire, server.host, server.port)
+                await wire.greet(
+                    server, self._name, tls=self._tls, credentials=await self._secret()
                 )
-                await wire.listen()
-        except (OSError, TimeoutError, nats.errors.Error) as error:
-            self._drop(wire, "could not connect")
-            if isinstance(error, nats.errors.AuthorizationError) or "authoriz" in str(error):
-                raise Misconfigured(
-                    f"NATS: {error}", fix="the user, password or credentials file of the URL"
-                ) from error
+        except (OSError, TimeoutError, OutcomeUnknown) as error:
+            wire.lose("could not connect")
             reason = str(error) or f"no answer within {CONNECT_TIMEOUT} s"
             raise Unavailable(f"NATS: {reason}") from error
         except BaseException:
-            self._drop(wire, "could not connect")
+            wire.lose("could not connect")
             raise
-        self.max_payload = client.max_payload
+        self.max_payload = wire.info.max_payload
         self.connects += 1
         return wire
 
-    def _drop(self, wire: Wire, why: str) -> None:
-        wire.lose(why)
-        self._tasks.start(_close(wire.client), name="nats-close")
+    async def _secret(self) -> str:
+        """The text of the credentials file, read anew for each connection: it may be renewed."""
+        if not self._credentials:
+            return ""
+        try:
+            return await asyncio.to_thread(Path(self._credentials).read_text)
+        except (OSError, UnicodeError) as error:
+            raise Misconfigured(
+                f"NATS credentials: {error}", fix="the path in `credentials`"
+            ) from error
 
     async def ask(self, posts: Sequence[Post]) -> list[Msg]:
         wire = await self.ready()
@@ -236,7 +120,7 @@ class NatsLink:
             Post(self.api_subject(subject), msgspec.json.encode(body)) for subject, body in calls
         ]
         replies = await self.ask(posts)
-        if any(_status(reply) == NO_RESPONDERS for reply in replies):
+        if any(reply.status == NO_RESPONDERS for reply in replies):
             raise Misconfigured(
                 "this NATS server has no JetStream", fix="start it with -js, or name the `domain`"
             )
@@ -245,26 +129,9 @@ class NatsLink:
     async def aclose(self) -> None:
         self._closed = True
         if self._wire is not None:
-            self._drop(self._wire, "closed")
+            self._wire.close()
             self._wire = None
-        await self._tasks.join()
 
-
-async def _quiet(_: Exception) -> None:
-    """What goes wrong is told to the callers it concerns."""
-
-
-async def _close(client: Client) -> None:
-    with suppress(OSError, TimeoutError, nats.errors.Error, asyncio.InvalidStateError):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await client.close()
-
-
-def _status(reply: Msg) -> str:
-    return (reply.headers or {}).get("Status", "")
-
-
-status_of = _status
 
 # Codes of JetStream's errors: what they mean to a caller.
 _NOT_THERE = {10059, 10014, 10037, 10043}  # no stream, no consumer, no message (two kinds)
@@ -298,6 +165,6 @@ def checked(answer: dict[str, Any]) -> dict[str, Any]:
 
 def stored(reply: Msg) -> SeawallError | None:
     """What became of a published message: None if it is stored."""
-    if _status(reply) == NO_RESPONDERS:
+    if reply.status == NO_RESPONDERS:
         return Gone("no such stream")
     return error_of(msgspec.json.decode(reply.data))

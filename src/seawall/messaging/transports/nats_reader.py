@@ -1,9 +1,11 @@
 """Reading one subscription from JetStream: from the topic's stream and from the group's own.
 
 A fetch first pulls what is there; only if that is nothing it waits, for one message of each
-stream. The server cannot be told that we no longer wait (it drops what is on its way to an inbox
-that was given up), so waits are short and end by themselves; what one still brings after its
-fetch has ended is kept for the next fetch, or released if there is none.
+stream. Where little is there both travel together, and where a wait is under way nothing is there,
+so a message by itself costs no round trip. The server cannot be told that we no longer wait (it
+drops what is on its way to an inbox that was given up), so waits are short and end by themselves;
+what one still brings after its fetch has ended is kept for the next fetch, or released if there is
+none.
 """
 
 import asyncio
@@ -14,7 +16,6 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
@@ -24,6 +25,7 @@ from seawall.messaging.transports.nats_layout import (
     AT,
     ATTEMPTS,
     DROPPED,
+    FAILED,
     Group,
     Place,
     message_of,
@@ -33,10 +35,11 @@ from seawall.messaging.transports.nats_link import (
     NO_RESPONDERS,
     Gone,
     NatsLink,
-    Wire,
     checked,
-    status_of,
 )
+from seawall.messaging.transports.nats_protocol import Msg, publish
+from seawall.messaging.transports.nats_pulls import Pulls
+from seawall.messaging.transports.nats_wire import Wire
 
 # The server counts a lease from when it sent the message, we from when it arrived here. It gives
 # the message to others only this much later than we stop to settle it.
@@ -46,6 +49,10 @@ GRACE, MOST_GRACE = 0.1, 1.0  # of the lease; seconds
 # fetch; and four small requests a second are nothing to the server.
 LONGEST_WAIT = 0.5
 
+# A wait that neither brought anything nor was ended by the server so long after its time is over:
+# what it brought was taken for another pull's.
+SLACK = 0.25  # seconds
+
 # What pulls under way get to end when we close: the longest, and a slow answer.
 CLOSE_WAIT = 2 * LONGEST_WAIT  # seconds
 
@@ -53,7 +60,7 @@ TRIM_EVERY = 5.0  # seconds
 
 NANOSECONDS = 1_000_000_000
 
-PROGRESS = b"+WPI"
+ACK, PROGRESS = b"+ACK", b"+WPI"
 
 
 class Held:
@@ -67,19 +74,6 @@ class Held:
         self.at = at  # when the message was first published, milliseconds since 1970
         self.until = until  # clock's seconds
         self.settled = False
-
-
-class _Pull:
-    """A request for messages, until it is used up or the server ended it."""
-
-    def __init__(self, name: str, batch: int) -> None:
-        self.name = name
-        self.left = batch
-        self.status = ""
-
-    @property
-    def over(self) -> bool:
-        return self.left <= 0 or self.status != ""
 
 
 class NatsReader:
@@ -107,8 +101,8 @@ class NatsReader:
         self._lease = 0.0  # what the group's consumers are set to; 0 for not known
         self._wire: Wire | None = None
         self._inbox = ""
-        self._pulls: dict[str, _Pull] = {}  # of what is there, by stream
-        self._waits: dict[str, _Pull] = {}  # for what is to come, by stream; may outlive a fetch
+        self._pulls = Pulls()  # waits may outlive a fetch
+        self._busy = True  # as much was there as the last pull could take, as far as we know
         self._active = False
         self._sweeping = False
         self._serial = itertools.count()
@@ -183,17 +177,18 @@ class NatsReader:
     async def _fetch(self, limit: int, give_up: float, lease: float) -> Sequence[Delivery]:
         wire = await self._link.ready()
         if wire is not self._wire:
-            await self._attach(wire)
+            self._attach(wire)
         if lease != self._lease:
             await self.provision(lease)
         if self._clock.now() >= self._trim_at:
             self._trim_at = self._clock.now() + TRIM_EVERY
             await self.trim()
         # Below, nothing is awaited with messages in hand: a fetch may be cancelled.
-        found = await self._kept(wire, limit)
+        found = self._kept(wire, limit)
         while not found:
-            await self._pull(wire, limit)
+            await self._pull(wire, limit, give_up)
             found = self._take(limit)
+            self._busy = len(found) >= limit
             left = give_up - self._clock.now()
             if found or left <= 0:
                 break
@@ -203,21 +198,20 @@ class NatsReader:
                 break
         return found
 
-    async def _attach(self, wire: Wire) -> None:
-        self._inbox = wire.client.new_inbox()
-        await wire.subscribe(f"{self._inbox}.*", self._arrived)
+    def _attach(self, wire: Wire) -> None:
+        self._inbox = wire.new_inbox()
+        wire.subscribe(f"{self._inbox}.*", self._arrived)
         wire.lost.add_done_callback(lambda _: self._wake())
         self._wire = wire
-        self._pulls = {}
-        self._waits = {}
+        self._pulls.clear()
 
-    async def _kept(self, wire: Wire, limit: int) -> list[Delivery]:
+    def _kept(self, wire: Wire, limit: int) -> list[Delivery]:
         """What came too late for an earlier fetch, with its lease renewed."""
         now = self._clock.now()
         kept = [delivery for delivery in self._take(limit) if delivery.receipt.until > now]
         try:
             for delivery in kept:
-                await wire.send(delivery.receipt.reply, PROGRESS)
+                wire.send(publish(delivery.receipt.reply, PROGRESS))
                 delivery.receipt.until = now + self._lease
         except BaseException:
             self._buffer.extendleft(reversed(kept))
@@ -227,42 +221,46 @@ class NatsReader:
     def _take(self, limit: int) -> list[Delivery]:
         return [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
 
-    async def _pull(self, wire: Wire, limit: int) -> None:
+    async def _pull(self, wire: Wire, limit: int, give_up: float) -> None:
         """Have what is there sent, and wait until it came."""
-        # Without `expires`: with it, nats-server 2.9 waits in spite of `no_wait`.
+        now = self._clock.now()
         for stream in self._streams:
-            await self._ask(wire, self._pulls, stream, {"batch": limit, "no_wait": True})
-        await self._until(
-            wire, lambda: all(pull.over for pull in self._pulls.values()), self._timeout
-        )
+            # A wait would have brought it. But whoever does not wait is to be told surely.
+            if now >= give_up or not self._pulls.waits_for(stream, now):
+                # Without `expires`: with it, nats-server 2.9 waits in spite of `no_wait`.
+                name = self._ask(wire, stream, {"batch": limit, "no_wait": True})
+                self._pulls.pull(stream, name, limit)
+        if now < give_up and not self._busy:
+            self._wait_for_one(wire, give_up - now)
+        await self._until(wire, lambda: self._pulls.answered, self._timeout)
 
-    async def _await_one(self, wire: Wire, left: float) -> None:
-        wait = min(left, LONGEST_WAIT)
+    def _wait_for_one(self, wire: Wire, left: float) -> None:
+        wait, now = min(left, LONGEST_WAIT), self._clock.now()
         wanted = {"batch": 1, "expires": max(1, round(wait * NANOSECONDS))}
         for stream in self._streams:
-            if stream not in self._waits or self._waits[stream].over:
-                await self._ask(wire, self._waits, stream, wanted)
+            if not self._pulls.waits_for(stream, now):
+                self._pulls.wait(stream, self._ask(wire, stream, wanted), now + wait + SLACK)
+
+    async def _await_one(self, wire: Wire, left: float) -> None:
+        self._wait_for_one(wire, left)
         with suppress(TimeoutError):
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(min(left, LONGEST_WAIT + SLACK)):
                 await self._until(
-                    wire, lambda: bool(self._buffer) or not self._waiting(), wait + self._timeout
+                    wire,
+                    lambda: bool(self._buffer) or not self._waiting(),
+                    LONGEST_WAIT + self._timeout,
                 )
 
     def _waiting(self) -> bool:
-        return any(not pull.over for pull in self._waits.values())
+        return self._pulls.waiting(self._clock.now())
 
-    def _pulling(self) -> bool:
-        """Something may still come."""
-        return self._waiting() or any(not pull.over for pull in self._pulls.values())
-
-    async def _ask(
-        self, wire: Wire, pulls: dict[str, _Pull], stream: str, wanted: dict[str, Any]
-    ) -> None:
+    def _ask(self, wire: Wire, stream: str, wanted: dict[str, Any]) -> str:
+        """Send a request; returns its name."""
         name = str(next(self._serial))
-        pulls[stream] = _Pull(name, wanted["batch"])
         subject = f"CONSUMER.MSG.NEXT.{stream}.{self._group.consumer}"
         body = msgspec.json.encode(wanted)
-        await wire.send(self._link.api_subject(subject), body, f"{self._inbox}.{name}")
+        wire.send(publish(self._link.api_subject(subject), body, f"{self._inbox}.{name}"))
+        return name
 
     async def _until(self, wire: Wire, holds: Callable[[], bool], within: float) -> None:
         """Return when it holds; the connection is lost if that takes too long."""
@@ -276,49 +274,40 @@ class NatsReader:
             raise OutcomeUnknown(f"no answer within {within} s") from None
         if not wire.usable:
             raise OutcomeUnknown("the connection was lost")
-        if any(
-            pull.status == NO_RESPONDERS for pull in (*self._pulls.values(), *self._waits.values())
-        ):
-            self._waits = {}
+        if self._pulls.ended_with(NO_RESPONDERS):
+            self._pulls.clear()
             raise Gone("no such consumer")
 
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    async def _arrived(self, msg: Msg) -> None:
-        if not msg.reply:
-            self._ended(msg.subject[msg.subject.rfind(".") + 1 :], status_of(msg))
-            return
-        delivery = self._delivery(msg)
-        self._buffer.append(delivery)
-        stream = delivery.receipt.place.stream
-        pull = self._pulls.get(stream)
-        if pull is None or pull.over:
-            pull = self._waits.get(stream)
-        if pull is not None:
-            pull.left -= 1
-        self._wake()
-
-    def _ended(self, name: str, status: str) -> None:
-        """The server will send nothing (more) for a pull, if it is one of now."""
-        for pull in (*self._pulls.values(), *self._waits.values()):
-            if pull.name == name:
-                pull.status = status
+    def _arrived(self, msg: Msg) -> None:
+        if msg.reply:
+            delivery = self._delivery(msg)
+            self._buffer.append(delivery)
+            self._pulls.arrived(delivery.receipt.place.stream)
+        else:
+            self._pulls.ended(msg)
         self._wake()
 
     def _delivery(self, msg: Msg) -> Delivery:
-        headers = msg.headers or {}
+        headers = msg.headers
         place = Place.of(msg.reply)
         message, damage = message_of(f"{place.stream}/{place.sequence}", headers, msg.data)
         attempt, at = place.deliveries, place.stored // 1_000_000
+        failed_at = 0.0
         if ATTEMPTS in headers:
-            attempt += int(headers[ATTEMPTS])
-            at = int(headers[AT])
+            try:
+                attempt += int(headers[ATTEMPTS])
+                at = int(headers[AT])
+                failed_at = int(headers.get(FAILED, "0")) / 1000
+            except (ValueError, KeyError) as error:  # written by somebody else
+                damage = damage or f"{ATTEMPTS}: {type(error).__name__}: {error}"
         held = Held(msg.reply, place, at, self._clock.now() + self._lease)
         # Only a lease that ran out has the server deliver again: the rest is copied.
         dropped = place.deliveries > 1 or DROPPED in headers
-        return Delivery(message, self._subscription, attempt, held, damage, dropped)
+        return Delivery(message, self._subscription, attempt, held, damage, dropped, failed_at)
 
     # Chores
 
@@ -353,6 +342,10 @@ class NatsReader:
                 self._buffer.extendleft(reversed(left))
                 raise
 
+    def _at_rest(self) -> bool:
+        """Nothing may come any more."""
+        return self._pulls.answered and not self._waiting()
+
     async def aclose(self) -> None:
         """Give back what a cancelled fetch left; best effort, bounded."""
         await self._tasks.cancel()
@@ -360,6 +353,6 @@ class NatsReader:
         with suppress(SeawallError, TimeoutError):
             if wire is not None and wire.usable:
                 async with asyncio.timeout(CLOSE_WAIT):
-                    await self._until(wire, lambda: not self._pulling(), self._timeout)
+                    await self._until(wire, self._at_rest, self._timeout)
         with suppress(SeawallError):
             await self._give_back()

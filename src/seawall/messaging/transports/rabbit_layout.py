@@ -36,10 +36,13 @@ LETTER = "seawall-letter"  # a dead letter's id
 REASON = "seawall-reason"
 ERROR = "seawall-error"
 DIED = "seawall-died"  # milliseconds since 1970
+FAILED = "seawall-failed"  # when the group first failed over it, likewise
+EDITED = "seawall-edited"  # when an operator changed a letter, likewise
 
 # The broker's own, of what was dead-lettered (delays are) or delivered before.
 _BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 _OURS = "seawall-"
+_ATTRIBUTE = "cloudEvents:"
 
 MAX_HEADERS = 64 * 1024  # bytes; with ours they must fit into a frame, 128 KiB
 _MAX_EXCHANGE = 127  # bytes
@@ -122,9 +125,45 @@ def way_of(delay: float, due: str) -> tuple[int, str]:
 # Messages
 
 
-def properties_of(message: Message, **ours: Any) -> spec.Basic.Properties:
+class Packing(spec.Basic.Properties):
+    """Properties that are written at once: pamqp looks at each field by name and each value by
+    type, which costs more than the rest of a message. Header values are texts and integers."""
+
+    def marshal(self) -> bytes:
+        content_type, message_id = self.content_type, self.message_id
+        table = b"".join([_field(*field) for field in (self.headers or {}).items()])
+        return b"".join(
+            (
+                (_FLAGS | (_HAS_CONTENT_TYPE if content_type else 0)).to_bytes(2, "big"),
+                _short(content_type) if content_type else b"",
+                len(table).to_bytes(4, "big"),
+                table,
+                _DURABLE,
+                _short(message_id or ""),
+            )
+        )
+
+
+# Of AMQP 0-9-1, class "basic": headers, delivery mode and message id are there.
+_FLAGS, _HAS_CONTENT_TYPE = 0x2000 | 0x1000 | 0x0080, 0x8000
+_DURABLE = b"\x02"
+
+
+def _short(text: str) -> bytes:
+    data = text.encode()
+    return b"%c%b" % (len(data), data)
+
+
+def _field(name: str, value: Any) -> bytes:
+    if isinstance(value, int):
+        return b"%bl%b" % (_short(name), value.to_bytes(8, "big", signed=True))
+    data = value.encode()
+    return b"%bS%b%b" % (_short(name), len(data).to_bytes(4, "big"), data)
+
+
+def properties_of(message: Message, **ours: str | int) -> spec.Basic.Properties:
     """What a message is published with. `ours` are header values."""
-    headers: dict[str, Any] = dict(message.headers)
+    headers: dict[str, Any] = {_there(k): value for k, value in message.headers.items()}
     if message.key is not None:
         headers[KEY] = message.key
     for name, value in ours.items():
@@ -132,7 +171,19 @@ def properties_of(message: Message, **ours: Any) -> spec.Basic.Properties:
     name = message.id
     if not name or len(name.encode()) > _MAX_NAME:
         headers[ID], name = name, "long"
-    return spec.Basic.Properties(delivery_mode=2, message_id=name, headers=headers)
+    content_type = None
+    if 0 < len(message.headers.get("content-type", "").encode()) <= _MAX_NAME:
+        content_type = headers.pop("content-type")
+    return Packing(content_type=content_type, delivery_mode=2, message_id=name, headers=headers)
+
+
+def _there(name: str) -> str:
+    """A header as the AMQP binding of CloudEvents spells it."""
+    return f"{_ATTRIBUTE}{name[3:]}" if name.startswith("ce-") else name
+
+
+def _here(name: str) -> str:
+    return f"ce-{name[len(_ATTRIBUTE) :]}" if name.startswith(_ATTRIBUTE) else name
 
 
 _NAMES = {
@@ -143,6 +194,8 @@ _NAMES = {
     "reason": REASON,
     "error": ERROR,
     "died": DIED,
+    "failed": FAILED,
+    "edited": EDITED,
 }
 
 
@@ -150,7 +203,7 @@ def why_not(message: Message) -> str:
     """Why this message's headers cannot be sent; "" if they can."""
     size = 0
     for name, value in message.headers.items():
-        if not name or len(name.encode()) > _MAX_NAME or name.startswith(_OURS):
+        if not name or len(_there(name).encode()) > _MAX_NAME or name.startswith(_OURS):
             return f"a header called {name[:40]!r}"
         size += len(name) + len(value.encode())
     return f"{size} bytes of headers; at most {MAX_HEADERS} are taken" if size > MAX_HEADERS else ""
@@ -161,10 +214,12 @@ def message_of(
 ) -> Message:
     """The message; one that another client published without an id is called `place`."""
     own = {
-        name: value if isinstance(value, str) else _text(value)
+        _here(name): value if isinstance(value, str) else _text(value)
         for name, value in headers.items()
         if not name.startswith(_OURS) and not name.startswith(_BROKERS)
     }
+    if properties.content_type:
+        own.setdefault("content-type", str(properties.content_type))
     key = headers.get(KEY)
     name = headers.get(ID)
     if name is None:
@@ -190,4 +245,6 @@ def letter_of(
         error=str(headers.get(ERROR, "")),
         attempts=int(headers.get(ATTEMPTS, 0)),
         died_at=int(headers.get(DIED, 0)) / 1000,
+        failed_at=int(headers.get(FAILED, 0)) / 1000,
+        edited_at=int(headers.get(EDITED, 0)) / 1000,
     )

@@ -214,12 +214,12 @@ class RabbitLink:
                 with suppress(SeawallError):
                     await wire.call(channel.close())
 
-    async def count(self, queue: str) -> int:
-        """Messages that are ready in a queue; 0 if there is no such queue."""
+    async def count(self, queue: str, *, missing: int = 0) -> int:
+        """Messages that are ready in a queue; `missing` if there is no such queue."""
         try:
             answer = await self.on_channel(lambda c: c.queue_declare(queue, passive=True))
         except Gone:
-            return 0
+            return missing
         return answer.message_count or 0
 
     async def aclose(self) -> None:

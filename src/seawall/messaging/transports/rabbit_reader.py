@@ -18,7 +18,14 @@ from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import OutcomeUnknown, SeawallError
 from seawall.messaging.base import Delivery, Subscription
-from seawall.messaging.transports.rabbit_layout import AT, ATTEMPTS, DROPPED, Group, message_of
+from seawall.messaging.transports.rabbit_layout import (
+    AT,
+    ATTEMPTS,
+    DROPPED,
+    FAILED,
+    Group,
+    message_of,
+)
 from seawall.messaging.transports.rabbit_link import RabbitLink, Wire
 
 # A consumer without a fetch ends after this: others are to have what it would be pushed.
@@ -269,7 +276,10 @@ class RabbitReader:
         place = f"{self._group.queue}/{tag}"
         found = message_of(place, properties, headers, message.body)
         dropped = before > 0 or DROPPED in headers
-        self._buffer.append(Delivery(found, self._subscription, attempt, held, dropped=dropped))
+        failed_at = int(headers.get(FAILED, 0)) / 1000
+        self._buffer.append(
+            Delivery(found, self._subscription, attempt, held, dropped=dropped, failed_at=failed_at)
+        )
         self.newest = held.at or self.newest
         self._wake()
 

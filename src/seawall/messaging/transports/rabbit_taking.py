@@ -13,8 +13,9 @@ from seawall.messaging.transports.rabbit_link import Wire
 # How long the broker gets to have put back what was only looked at.
 BACK = 1.0  # seconds
 
-# Silence after which no more will come: somebody else took what we had counted.
-QUIET = 0.5  # seconds
+# Silence after which no more will come: somebody else took what we had counted. A busy broker
+# is silent for a second now and then.
+QUIET = 2.0  # seconds
 
 
 class Busy(Unavailable):

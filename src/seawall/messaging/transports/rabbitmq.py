@@ -10,7 +10,7 @@ import itertools
 import ssl
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from seawall.clock import SYSTEM, Clock
@@ -25,6 +25,8 @@ from seawall.messaging.base import (
     Message,
     Receipt,
     Subscription,
+    Waiting,
+    first_failure,
 )
 from seawall.messaging.facts import LeaseLost
 from seawall.messaging.transports.rabbit_layout import (
@@ -144,6 +146,8 @@ class RabbitTransport:
             replay=False,
             max_body=MAX_BODY,
             counts_delayed=False,
+            peeks=False,
+            lists=False,
         )
 
     async def open(self) -> None:
@@ -155,6 +159,12 @@ class RabbitTransport:
         for reader in readers:
             await reader.aclose()
         await self._link.aclose()
+
+    async def reconnect(self, subscription: Subscription) -> None:
+        """See `seawall.messaging.watchdog.Reconnecting`."""
+        reader = self._readers.pop(subscription, None)
+        if reader is not None:
+            await reader.aclose()
 
     async def provision(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
@@ -284,8 +294,12 @@ class RabbitTransport:
     async def retry(self, delivery: Delivery, *, delay: float, error: str) -> None:
         if not self._ours([delivery], "retry"):
             return
-        post = self._to_group(delivery, delivery.attempt)
-        if delay > 0:
+        failed_at = delivery.failed_at or self._clock.wall()
+        post = self._to_group(replace(delivery, failed_at=failed_at), delivery.attempt)
+        if delay <= 0:
+            # A copy that is pushed while the consumer is ended would count as delivered twice.
+            await self._reader(delivery.subscription).pause()
+        else:
             due = Group.of(delivery.subscription).due
             exchange, key = await self._way(min(delay, LONGEST), due)
             post = post._replace(exchange=exchange, routing_key=key)
@@ -296,21 +310,29 @@ class RabbitTransport:
             return
         group = Group.of(delivery.subscription)
         await self._topology.dead(group)
-        died = round(self._clock.wall() * 1000)
+        died_at = self._clock.wall()
         properties = properties_of(
             delivery.message,
             at=delivery.receipt.at,
             attempts=delivery.attempt,
-            letter=f"{died:013}-{self._me}-{next(self._serial):010}",
+            letter=self._letter_id(),
             reason=reason,
             error=error[:MAX_ERROR],
-            died=died,
+            died=round(died_at * 1000),
+            failed=round(first_failure(delivery, died_at) * 1000),
         )
         await self._copy([Post("", group.dead, delivery.message.body, properties)], [delivery])
+
+    def _letter_id(self) -> str:
+        """Sorted as text it is sorted by time."""
+        now = round(self._clock.wall() * 1000)
+        return f"{now:013}-{self._me}-{next(self._serial):010}"
 
     @staticmethod
     def _to_group(delivery: Delivery, attempts: int, **ours: int) -> Post:
         ours |= {"at": delivery.receipt.at, "attempts": attempts}
+        if delivery.failed_at:
+            ours["failed"] = round(delivery.failed_at * 1000)
         properties = properties_of(delivery.message, **ours)
         queue = Group.of(delivery.subscription).queue
         return Post("", queue, delivery.message.body, properties)
@@ -329,6 +351,12 @@ class RabbitTransport:
         await self._done(deliveries)
 
     # Looking and operating
+
+    async def subscriptions(self) -> Sequence[Subscription]:
+        raise Refused("RabbitMQ does not tell its queues over AMQP: name topic and group")
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        raise Refused("RabbitMQ shows a message only by handing it out, which counts as an attempt")
 
     async def lag(self, subscription: Subscription) -> Lag:
         """What AMQP tells: `in_flight` is this process's own, `delayed` is 0 for not known, and
@@ -375,10 +403,12 @@ class RabbitTransport:
         self, subscription: Subscription, letter_ids: Sequence[str], *, redrive: bool
     ) -> int:
         group = Group.of(subscription)
-        count = await self._link.count(group.dead) if letter_ids else 0
-        if not count:
-            return 0
         wanted = set(letter_ids)
+        count = await self._link.count(group.dead, missing=-1) if wanted else -1
+        if count < 0:
+            return 0
+        # What was looked at a moment ago may be on its way back, and not be counted.
+        count = max(count, len(wanted))
         wire = await self._link.ready()
         removed = 0
         async with taken(wire, group.dead, count, self._clock) as found:
@@ -397,6 +427,21 @@ class RabbitTransport:
                 await found.remove(message)
                 removed += 1
         return removed
+
+    async def bury(self, letter: DeadLetter) -> None:
+        group = Group.of(letter.subscription)
+        await self._topology.dead(group)
+        properties = properties_of(
+            letter.message,
+            attempts=letter.attempts,
+            letter=self._letter_id(),
+            reason=letter.reason,
+            error=letter.error,
+            died=round(letter.died_at * 1000),
+            failed=round(letter.failed_at * 1000),
+            edited=round(letter.edited_at * 1000),
+        )
+        await self._copy([Post("", group.dead, letter.message.body, properties)], [])
 
     def __repr__(self) -> str:
         place = urlsplit(self._options.url)

@@ -9,15 +9,18 @@ Layout of one topic's keys (they share a hash tag, so that a cluster keeps them 
     seawall:{topic}:G:dead        stream  dead letters of group G
 
 An entry of the topic is `id, data, headers[, key]`. Entries of the group's streams carry the
-original fields, whatever they are, behind fields of our own: `attempt, dropped, at` in front in
-the retry stream, `reason, error, attempts, died, at` in the dead one; `at` is when it was
-published. A delayed one is MessagePack of `[nonce, attempt, at, original fields]`.
+original fields, whatever they are, behind fields of our own: `attempt, dropped, failed, at` in
+front in the retry stream, `reason, error, attempts, died, failed, edited, at` in the dead one;
+`at` is when it was published, `failed` when the group first failed over it (0: nobody knows). A
+delayed one is MessagePack of `[nonce, attempt, at, original fields, failed]`.
 
 Fencing: a delivery is ours while the entry is pending for our consumer name with the delivery
 count we saw. Whoever reclaims it changes one of the two.
 """
 
 from seawall.messaging.transports.resp import Script
+
+NOW = -1  # instead of milliseconds
 
 _COMMON = """
 local function now_ms()
@@ -46,6 +49,23 @@ end
 local function settle(stream, group, id, front)
   redis.call('XACK', stream, group, id)
   if front > 0 then redis.call('XDEL', stream, id) end
+end
+-- Milliseconds that the caller names; `NOW` is for the server's now.
+local function at_of(ms) return tonumber(ms) < 0 and now_ms() or tonumber(ms) end
+"""
+
+_GROUPS = """
+local function info(flat)
+  local t = {}
+  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
+  return t
+end
+local function group_of(stream, name)
+  if redis.call('EXISTS', stream) == 0 then return nil end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local t = info(flat)
+    if t['name'] == name then return t end
+  end
 end
 """
 
@@ -98,7 +118,7 @@ return lost
 """
 )
 
-# KEYS stream retry delayed · ARGV group consumer front id count attempt dropped delay_ms
+# KEYS stream retry delayed · ARGV group consumer front id count attempt dropped delay_ms failed
 # answers 1, or 0 if it was not ours. A release is a retry that counts one attempt less.
 RETRY = Script(
     _COMMON
@@ -110,17 +130,18 @@ if not entry then redis.call('XACK', stream, group, id) return 0 end
 local fields, at = original(entry[2], id, front)
 local attempt, delay = tonumber(ARGV[6]), tonumber(ARGV[8])
 if delay > 0 then
-  local packed = cmsgpack.pack({front .. '/' .. id, attempt, at, fields})
+  local packed = cmsgpack.pack({front .. '/' .. id, attempt, at, fields, at_of(ARGV[9])})
   redis.call('ZADD', KEYS[3], now_ms() + delay, packed)
 else
-  append(KEYS[2], {'attempt', attempt, 'dropped', ARGV[7], 'at', at}, fields)
+  append(KEYS[2], {'attempt', attempt, 'dropped', ARGV[7], 'failed', at_of(ARGV[9]), 'at', at},
+    fields)
 end
 settle(stream, group, id, front)
 return 1
 """
 )
 
-# KEYS stream dead · ARGV group consumer front id count attempts reason error limit
+# KEYS stream dead · ARGV group consumer front id count attempts reason error limit failed
 # answers 1, 0 if it was not ours, -1 if there is no room for a further dead letter.
 DEAD = Script(
     _COMMON
@@ -132,7 +153,7 @@ if not entry then redis.call('XACK', stream, group, id) return 0 end
 if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[9]) then return -1 end
 local fields, at = original(entry[2], id, front)
 append(KEYS[2], {'reason', ARGV[7], 'error', ARGV[8], 'attempts', ARGV[6], 'died', now_ms(),
-  'at', at}, fields)
+  'failed', at_of(ARGV[10]), 'edited', 0, 'at', at}, fields)
 settle(stream, group, id, front)
 return 1
 """
@@ -147,7 +168,7 @@ for i = 2, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
   if entry then
     local fields, at = original(entry[2], ARGV[i], tonumber(ARGV[1]))
-    append(KEYS[2], {'attempt', 0, 'dropped', 0, 'at', at}, fields)
+    append(KEYS[2], {'attempt', 0, 'dropped', 0, 'failed', 0, 'at', at}, fields)
     redis.call('XDEL', KEYS[1], ARGV[i])
     moved = moved + 1
   end
@@ -182,7 +203,8 @@ local function pump(zset, stream, with_head)
   local due = redis.call('ZRANGE', zset, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
   for _, packed in ipairs(due) do
     local m = cmsgpack.unpack(packed)
-    append(stream, with_head and {'attempt', m[2], 'dropped', 0, 'at', m[3]} or {}, m[4])
+    local head = {'attempt', m[2], 'dropped', 0, 'failed', m[5] or 0, 'at', m[3]}
+    append(stream, with_head and head or {}, m[4])
     redis.call('ZREM', zset, packed)
   end
   local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')
@@ -214,6 +236,7 @@ return {due, c1, e1, c2, e2}
 # answers {the topic's length, how many were dropped that nobody had read}
 TRIM = Script(
     _COMMON
+    + _GROUPS
     + """
 local topic = KEYS[1]
 if redis.call('EXISTS', topic) == 0 then return {0, 0} end
@@ -222,11 +245,6 @@ local function before(a, b)
   local bm, bs = string.match(b, '^(%d+)-(%d+)$')
   am, as, bm, bs = tonumber(am), tonumber(as), tonumber(bm), tonumber(bs)
   return am < bm or (am == bm and as < bs)
-end
-local function info(flat)
-  local t = {}
-  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
-  return t
 end
 local oldest
 local groups = redis.call('XINFO', 'GROUPS', topic)
@@ -270,25 +288,24 @@ return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
 """)
 
 # KEYS topic topic-delayed retry group-delayed dead · ARGV group
-# answers {ready, in flight, delayed, dead, ms since the oldest unsettled was published}
+# answers {ready, in flight, delayed, dead, ms since the oldest unsettled was published,
+# ever published, ever read by the group}; -1 for what the server lost count of
 LAG = Script(
     _COMMON
+    + _GROUPS
     + """
-local function group_of(stream)
-  if redis.call('EXISTS', stream) == 0 then return nil end
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local t = {}
-    for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
-    if t['name'] == ARGV[1] then return t end
-  end
-end
 local now = now_ms()
 local oldest = now
 local function saw(ms) if ms and ms < oldest then oldest = ms end end
 local ready, in_flight = 0, 0
-local g = group_of(KEYS[1])
+local added, read = 0, 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  added = info(redis.call('XINFO', 'STREAM', KEYS[1]))['entries-added'] or -1
+end
+local g = group_of(KEYS[1], ARGV[1])
 if g then
   in_flight = g['pending']
+  read = g['entries-read'] or (g['last-delivered-id'] == '0-0' and 0 or -1)
   if in_flight > 0 then saw(ms_of(redis.call('XPENDING', KEYS[1], ARGV[1])[2])) end
   local behind = '(' .. g['last-delivered-id']
   local first = redis.call('XRANGE', KEYS[1], behind, '+', 'COUNT', 1)[1]
@@ -298,18 +315,39 @@ if g then
     ready = g['lag'] or #redis.call('XRANGE', KEYS[1], behind, '+', 'COUNT', 10000)
   end
 end
-local r = group_of(KEYS[3])
+local r = group_of(KEYS[3], ARGV[1])
 if r then
   in_flight = in_flight + r['pending']
   ready = ready + redis.call('XLEN', KEYS[3]) - r['pending']
   local first = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)[1]
-  if first then saw(tonumber(first[2][6])) end
+  if first then saw(tonumber(first[2][8])) end
 end
 local due = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
 if due then saw(cmsgpack.unpack(due)[3]) end
 local delayed = redis.call('ZCARD', KEYS[2]) + redis.call('ZCARD', KEYS[4])
-return {ready, in_flight, delayed, redis.call('XLEN', KEYS[5]), now - oldest}
+return {ready, in_flight, delayed, redis.call('XLEN', KEYS[5]), now - oldest, added, read}
 """
 )
 
-ALL = (ACK, EXTEND, RETRY, DEAD, REDRIVE, DELAY, CHORES, TRIM, LEAVE, LAG)
+# What a group would read next, from its own stream first, as it does.
+#
+# KEYS retry topic · ARGV group limit · answers {entries of retry, entries of topic}
+PEEK = Script(
+    _GROUPS
+    + """
+local left = tonumber(ARGV[2])
+local found = {}
+for i, stream in ipairs(KEYS) do
+  found[i] = {}
+  if left > 0 and redis.call('EXISTS', stream) == 1 then
+    local g = group_of(stream, ARGV[1])
+    local start = g and '(' .. g['last-delivered-id'] or '-'
+    found[i] = redis.call('XRANGE', stream, start, '+', 'COUNT', left)
+    left = left - #found[i]
+  end
+end
+return found
+"""
+)
+
+ALL = (ACK, EXTEND, RETRY, DEAD, REDRIVE, DELAY, CHORES, TRIM, LEAVE, LAG, PEEK)

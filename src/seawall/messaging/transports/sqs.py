@@ -23,8 +23,11 @@ from seawall.messaging.base import (
     Message,
     Receipt,
     Subscription,
+    Waiting,
+    first_failure,
 )
 from seawall.messaging.facts import LeaseLost
+from seawall.messaging.transports.sqs_batches import in_batches
 from seawall.messaging.transports.sqs_entries import (
     BATCH,
     LARGEST,
@@ -47,6 +50,7 @@ from seawall.messaging.transports.sqs_fanout import (
 )
 from seawall.messaging.transports.sqs_link import Link, Missing, Sqs
 from seawall.messaging.transports.sqs_reader import Hold, Reader, seconds, until_of, visibility
+from seawall.messaging.transports.sqs_unread import Unread
 
 MAX_ERROR = 4_000  # characters of a dead letter's error
 
@@ -68,7 +72,8 @@ class SqsTransport:
     """A `seawall.messaging.base.Transport` on SQS.
 
     Order is not kept: these are standard queues. A group gets what is published from when it was
-    provisioned. Counts are SQS's own, and approximate.
+    provisioned, and the first one of a topic what was published before. Counts are SQS's own, and
+    approximate.
     """
 
     def __init__(self, options: Sqs, *, observer: Observer = ignore, clock: Clock = SYSTEM) -> None:
@@ -83,7 +88,9 @@ class SqsTransport:
             "none": lambda: self._queues,
         }
         self._fanout = fanouts[options.fanout]()
+        self._unread = Unread(self._link, self._queues, self._fanout, connect=self._connect)
         self._readers: dict[Subscription, Reader] = {}
+        self._made: set[Subscription] = set()  # groups that exist, as far as we know
         self.lost = 0  # settlements refused because the lease had been lost
 
     @property
@@ -100,6 +107,9 @@ class SqsTransport:
             counts_retries=False,
             tells_age=False,
             tells_dropped=False,
+            keeps_failed_at=False,
+            peeks=False,
+            lists=False,
         )
 
     async def open(self) -> None:
@@ -121,14 +131,21 @@ class SqsTransport:
 
     async def provision(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
+            if subscription in self._made:
+                continue
             arn, _ = await asyncio.gather(
                 self._queues.make(queue_name(subscription)),
                 self._queues.make(dead_name(subscription)),
             )
-            await self._admit(subscription, arn)
-            await self._fanout.attach(subscription, arn)
+            await self._connect(subscription.topic, queue_name(subscription), arn)
+            await self._unread.adopt(subscription)
+            self._made.add(subscription)
 
-    async def _admit(self, subscription: Subscription, arn: str) -> None:
+    async def _connect(self, topic: str, queue: str, arn: str) -> None:
+        await self._admit(queue, arn)
+        await self._fanout.attach(topic, queue, arn)
+
+    async def _admit(self, queue: str, arn: str) -> None:
         """Let SNS and EventBridge of this account send to the queue."""
         account = arn.split(":")[4]
         statement = {
@@ -142,7 +159,7 @@ class SqsTransport:
         await self._link.call(
             "sqs",
             "set_queue_attributes",
-            QueueUrl=await self._queues.url(queue_name(subscription)),
+            QueueUrl=await self._queues.url(queue),
             Attributes={"Policy": json.dumps(policy)},
         )
 
@@ -168,6 +185,7 @@ class SqsTransport:
             if self._link.closed:
                 raise Unavailable("closed")
             return []
+        await self._unread.keep(topic)
         if delay <= 0:
             return await self._fanout.publish(topic, copies)
         # Only a queue can delay a message, so it is sent to that of each group.
@@ -200,6 +218,7 @@ class SqsTransport:
             )
         except Missing:  # never provisioned, or deleted: then its messages are gone
             self._queues.forget(name)
+            self._made.discard(subscription)
             await self.provision([subscription])
             return await self._queues.url(name), []
         return url, answer.get("Messages", [])
@@ -236,32 +255,7 @@ class SqsTransport:
     async def _in_batches(
         self, operation: str, holds: Sequence[Hold], beside: dict[str, int]
     ) -> list[Hold]:
-        """Make calls of ten; return the ones SQS refuses because it no longer knows them."""
-        by_url: dict[str, list[Hold]] = {}
-        for hold in holds:
-            by_url.setdefault(hold.url, []).append(hold)
-        batches = [
-            (url, same[start : start + BATCH])
-            for url, same in by_url.items()
-            for start in range(0, len(same), BATCH)
-        ]
-        answers = await asyncio.gather(
-            *(self._one_batch(operation, url, batch, beside) for url, batch in batches)
-        )
-        return [hold for gone in answers for hold in gone]
-
-    async def _one_batch(
-        self, operation: str, url: str, batch: Sequence[Hold], beside: dict[str, int]
-    ) -> list[Hold]:
-        entries = [
-            {"Id": str(n), "ReceiptHandle": hold.handle, **beside} for n, hold in enumerate(batch)
-        ]
-        answer = await self._link.call("sqs", operation, QueueUrl=url, Entries=entries)
-        failed = answer.get("Failed", ())
-        for each in failed:
-            if not each.get("SenderFault"):
-                raise Unavailable(f"{operation}: {each.get('Code')}")
-        return [batch[int(each["Id"])] for each in failed]
+        return await in_batches(self._link, operation, holds, beside)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         holds = [hold for each in deliveries if (hold := self._held(each, "ack")) is not None]
@@ -308,12 +302,14 @@ class SqsTransport:
         hold = self._held(delivery, "dead")
         if hold is None:
             return
+        died_at = self._clock.wall()
         letter = stored(
             delivery.message,
             attempts=delivery.attempt,
             reason=reason,
             error=error[:MAX_ERROR],
-            died=self._clock.wall(),
+            died=died_at,
+            failed=first_failure(delivery, died_at),
         )
         (fate,) = await self._queues.send(await self._dead(delivery.subscription), [letter])
         if fate is not None:
@@ -354,6 +350,12 @@ class SqsTransport:
             await self._queues.make(name)
             return await self._queues.url(name)
 
+    async def subscriptions(self) -> Sequence[Subscription]:
+        raise Refused("SQS has long names only as a hash of them: name topic and group")
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        raise Refused("SQS shows a message only by receiving it, which counts as an attempt")
+
     async def lag(self, subscription: Subscription) -> Lag:
         ready, in_flight, delayed = await self._counts(queue_name(subscription))
         dead = sum(await self._counts(dead_name(subscription)))
@@ -376,16 +378,19 @@ class SqsTransport:
         await self._give_back([hold for hold, _ in letters.values()])
         ordered = sorted(
             (letter_of(subscription, received) for _, received in letters.values()),
-            key=lambda letter: (letter.died_at, letter.letter_id),
+            key=lambda letter: (letter.died_at, letter.edited_at, letter.letter_id),
         )
         places = {letter.letter_id: place for place, letter in enumerate(ordered)}
         start = 0 if after is None else places.get(after, -1) + 1
         return ordered[start : start + limit]
 
-    async def _look(self, subscription: Subscription) -> dict[str, tuple[Hold, dict[str, Any]]]:
-        """Receive every dead letter; they are ours for `LOOK_LEASE` seconds."""
+    async def _look(
+        self, subscription: Subscription, least: int = 0
+    ) -> dict[str, tuple[Hold, dict[str, Any]]]:
+        """Receive every dead letter, and `least` if there are; they are ours for `LOOK_LEASE`
+        seconds."""
         url = await self._dead(subscription)
-        expected = (await self._counts(dead_name(subscription)))[0]
+        expected = max(least, (await self._counts(dead_name(subscription)))[0])
         letters: dict[str, tuple[Hold, dict[str, Any]]] = {}
         now = self._clock.now()
         while len(letters) < min(expected, LOOK_AT):
@@ -415,7 +420,7 @@ class SqsTransport:
         """The letters of these ids; the others are given back."""
         if not letter_ids:
             return []
-        letters = await self._look(subscription)
+        letters = await self._look(subscription, len(set(letter_ids)))
         picked = [letters.pop(name) for name in dict.fromkeys(letter_ids) if name in letters]
         await self._give_back([hold for hold, _ in letters.values()])
         return picked
@@ -436,6 +441,20 @@ class SqsTransport:
         picked = await self._pick(subscription, letter_ids)
         await self._delete([hold for hold, _ in picked])
         return len(picked)
+
+    async def bury(self, letter: DeadLetter) -> None:
+        copy = stored(
+            letter.message,
+            attempts=letter.attempts,
+            reason=letter.reason,
+            error=letter.error,
+            died=letter.died_at,
+            failed=letter.failed_at,
+            edited=letter.edited_at,
+        )
+        (fate,) = await self._queues.send(await self._dead(letter.subscription), [copy])
+        if fate is not None:
+            raise fate
 
     def __repr__(self) -> str:
         region, subscriptions = self._options.region or "?", len(self._readers)

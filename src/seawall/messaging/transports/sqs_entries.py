@@ -49,6 +49,8 @@ class Note(msgspec.Struct, omit_defaults=True):
     reason: str = ""  # of a dead letter, like the rest
     error: str = ""
     died: float = 0.0
+    failed: float = 0.0
+    edited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,12 @@ def queue_name(subscription: Subscription) -> str:
 def queues_of(topic: str) -> str:
     """What the names of a topic's queues, of all its groups, begin with."""
     return f"{topic_name(topic)}--"
+
+
+def unread_name(topic: str) -> str:
+    """The queue for what is published before the topic has a group. No group's name begins with
+    a dash, so none has this queue."""
+    return f"{queues_of(topic)}-unread"
 
 
 def dead_name(subscription: Subscription) -> str:
@@ -197,4 +205,6 @@ def letter_of(subscription: Subscription, received: Mapping[str, Any]) -> DeadLe
         error=found_.note.error,
         attempts=found_.note.attempts,
         died_at=found_.note.died,
+        failed_at=found_.note.failed,
+        edited_at=found_.note.edited,
     )

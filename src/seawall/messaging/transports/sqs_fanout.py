@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from seawall.errors import Refused, SeawallError, Unavailable
-from seawall.messaging.base import Subscription
 from seawall.messaging.transports.sqs_entries import (
     ATTRIBUTE,
     BATCH,
@@ -19,9 +18,9 @@ from seawall.messaging.transports.sqs_entries import (
     Stored,
     detail,
     is_dead_name,
-    queue_name,
     queues_of,
     topic_name,
+    unread_name,
 )
 from seawall.messaging.transports.sqs_link import Link, Missing
 
@@ -37,8 +36,14 @@ _LONGEST_RULE = 64  # characters, EventBridge's limit
 class Fanout(Protocol):
     """Between a topic and its queues."""
 
-    async def attach(self, subscription: Subscription, queue_arn: str) -> None:
-        """From here on the queue gets what is published. Idempotent."""
+    async def attach(self, topic: str, queue: str, queue_arn: str) -> None:
+        """From here on the queue of that name gets what is published. Idempotent."""
+
+    async def detach(self, topic: str, queue: str, queue_arn: str) -> bool:
+        """From here on it gets nothing; False if it got nothing before."""
+
+    async def has_queue(self, topic: str) -> bool:
+        """Does any queue get what is published?"""
 
     async def publish(self, topic: str, messages: Sequence[Stored]) -> Fates: ...
 
@@ -109,9 +114,9 @@ class Sns:
             self._arns[topic] = made["TopicArn"]
         return self._arns[topic]
 
-    async def attach(self, subscription: Subscription, queue_arn: str) -> None:
-        self._arns.pop(subscription.topic, None)  # made again, should it have been deleted
-        arn = await self._arn(subscription.topic)
+    async def attach(self, topic: str, queue: str, queue_arn: str) -> None:
+        self._arns.pop(topic, None)  # made again, should it have been deleted
+        arn = await self._arn(topic)
         await self._link.call(
             "sns",
             "subscribe",
@@ -121,6 +126,22 @@ class Sns:
             Attributes={"RawMessageDelivery": "true"},
             ReturnSubscriptionArn=True,
         )
+
+    async def detach(self, topic: str, queue: str, queue_arn: str) -> bool:
+        found = [s for s in await self._subscriptions(topic) if s["Endpoint"] == queue_arn]
+        for each in found:
+            await self._link.call("sns", "unsubscribe", SubscriptionArn=each["SubscriptionArn"])
+        return bool(found)
+
+    async def has_queue(self, topic: str) -> bool:
+        return bool(await self._subscriptions(topic))
+
+    async def _subscriptions(self, topic: str) -> list[dict[str, str]]:
+        # One page: 100 groups of a topic, of which the first is enough to know that there are any.
+        answer = await self._link.call(
+            "sns", "list_subscriptions_by_topic", TopicArn=await self._arn(topic)
+        )
+        return list(answer.get("Subscriptions", ()))
 
     async def publish(self, topic: str, messages: Sequence[Stored]) -> Fates:
         arn = await self._arn(topic)
@@ -149,9 +170,9 @@ class EventBridge:
         self._link = link
         self._bus = link.options.bus
 
-    async def attach(self, subscription: Subscription, queue_arn: str) -> None:
-        rule = _rule_name(subscription)
-        pattern = {"source": [SOURCE], "detail-type": [subscription.topic]}
+    async def attach(self, topic: str, queue: str, queue_arn: str) -> None:
+        rule = _rule_name(queue)
+        pattern = {"source": [SOURCE], "detail-type": [topic]}
         await self._link.call(
             "events",
             "put_rule",
@@ -167,6 +188,23 @@ class EventBridge:
             EventBusName=self._bus,
             Targets=[{"Id": "queue", "Arn": queue_arn}],
         )
+
+    async def detach(self, topic: str, queue: str, queue_arn: str) -> bool:
+        rule = _rule_name(queue)
+        try:
+            await self._link.call(
+                "events", "remove_targets", Rule=rule, EventBusName=self._bus, Ids=["queue"]
+            )
+        except Missing:
+            return False
+        await self._link.call("events", "delete_rule", Name=rule, EventBusName=self._bus)
+        return True
+
+    async def has_queue(self, topic: str) -> bool:
+        answer = await self._link.call(
+            "events", "list_rules", NamePrefix=queues_of(topic), EventBusName=self._bus, Limit=1
+        )
+        return bool(answer.get("Rules"))
 
     async def publish(self, topic: str, messages: Sequence[Stored]) -> Fates:
         async def send(chunk: list[Stored]) -> Fates:
@@ -199,9 +237,8 @@ class EventBridge:
         ]
 
 
-def _rule_name(subscription: Subscription) -> str:
+def _rule_name(name: str) -> str:
     """EventBridge takes 64 characters, of which a queue's name may need more."""
-    name = queue_name(subscription)
     if len(name) <= _LONGEST_RULE:
         return name
     return f"{name[:50]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
@@ -265,8 +302,15 @@ class Queues:
 
         return await in_chunks(messages, send)
 
-    async def attach(self, subscription: Subscription, queue_arn: str) -> None:
+    async def attach(self, topic: str, queue: str, queue_arn: str) -> None:
         """Nothing to do: `publish` looks for the queues."""
+
+    async def detach(self, topic: str, queue: str, queue_arn: str) -> bool:
+        """Nothing to do: where there is a group's queue, `publish` leaves the other one out."""
+        return True
+
+    async def has_queue(self, topic: str) -> bool:
+        return bool(await self._of_topic(topic))
 
     async def publish(self, topic: str, messages: Sequence[Stored], *, delay: int = 0) -> Fates:
         """Send to the queue of every group; a message's fate is the first failure among them."""
@@ -278,6 +322,11 @@ class Queues:
         ]
 
     async def _of_topic(self, topic: str) -> list[str]:
+        """The queues of its groups; as long as there is none, the one for what nobody reads."""
+        urls = await self._listed(topic)
+        return [url for url in urls if not url.endswith(f"/{unread_name(topic)}")] or urls
+
+    async def _listed(self, topic: str) -> list[str]:
         urls: list[str] = []
         token: dict[str, Any] = {}
         while True:

@@ -139,7 +139,13 @@ class Reader:
             # SQS does not say how an earlier receive ended: each may have ended with its lease.
             dropped = receives > 1 or what.note.dropped
             delivery = Delivery(
-                what.message, self._subscription, attempt, hold, what.damage, dropped
+                what.message,
+                self._subscription,
+                attempt,
+                hold,
+                what.damage,
+                dropped,
+                what.note.failed,
             )
             if what.note.due > self._clock.wall():
                 await self._postpone(delivery, what)

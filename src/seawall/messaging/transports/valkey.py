@@ -24,17 +24,25 @@ from seawall.messaging.base import (
     Message,
     Receipt,
     Subscription,
+    Waiting,
+    first_failure,
 )
 from seawall.messaging.facts import LeaseLost, Unread
 from seawall.messaging.transports import scripts
 from seawall.messaging.transports.entries import (
     DEAD,
+    GROUPS,
+    RETRY,
+    TOPIC,
     Keys,
     Place,
     fields_of,
+    letter_fields,
     letter_of,
     packed_append,
+    subscription_of,
     topic_key,
+    waiting_of,
 )
 from seawall.messaging.transports.reader import FORGET_CONSUMER, UNREAD, Reader
 from seawall.messaging.transports.resp import TIMEOUT, Link, NoGroup, Script, Server, error_of, pack
@@ -110,6 +118,12 @@ class ValkeyTransport:
         for reader in readers:
             await reader.aclose()
         await self._link.aclose()
+
+    async def reconnect(self, subscription: Subscription) -> None:
+        """See `seawall.messaging.watchdog.Reconnecting`."""
+        reader = self._readers.pop(subscription, None)
+        if reader is not None:
+            await reader.aclose()
 
     async def provision(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
@@ -234,14 +248,21 @@ class ValkeyTransport:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await asyncio.gather(
             *(
-                self._again(delivery, "release", delivery.attempt - 1, dropped=delivery.dropped)
+                self._again(
+                    delivery,
+                    "release",
+                    delivery.attempt - 1,
+                    dropped=delivery.dropped,
+                    failed=_milliseconds(delivery.failed_at),
+                )
                 for delivery in deliveries
             )
         )
 
     async def retry(self, delivery: Delivery, *, delay: float, error: str) -> None:
         milliseconds = max(0, round(delay * 1000))
-        await self._again(delivery, "retry", delivery.attempt, delay=milliseconds)
+        failed = _milliseconds(delivery.failed_at) or scripts.NOW
+        await self._again(delivery, "retry", delivery.attempt, delay=milliseconds, failed=failed)
         if milliseconds:
             self._reader(delivery.subscription).due_in(delay)
 
@@ -251,6 +272,7 @@ class ValkeyTransport:
         during: str,
         attempt: int,
         *,
+        failed: int,
         dropped: bool = False,
         delay: int = 0,
     ) -> None:
@@ -262,6 +284,7 @@ class ValkeyTransport:
                 (place.stream, keys.retry, keys.delayed),
                 *(delivery.subscription.group, self._consumer),
                 *(place.front, place.entry, place.deliveries, attempt, int(dropped), delay),
+                failed,
             )
         except NoGroup:
             done = 0
@@ -271,13 +294,14 @@ class ValkeyTransport:
     async def dead(self, delivery: Delivery, *, reason: str, error: str) -> None:
         keys = Keys.of(delivery.subscription)
         place: Place = delivery.receipt
+        failed = _milliseconds(first_failure(delivery, scripts.NOW / 1000))
         try:
             done = await self._link.run(
                 scripts.DEAD,
                 (place.stream, keys.dead),
                 *(delivery.subscription.group, self._consumer),
                 *(place.front, place.entry, place.deliveries, delivery.attempt),
-                *(reason, error[:MAX_ERROR], DEAD_LETTERS),
+                *(reason, error[:MAX_ERROR], DEAD_LETTERS, failed),
             )
         except NoGroup:
             done = 0
@@ -294,8 +318,29 @@ class ValkeyTransport:
 
     async def lag(self, subscription: Subscription) -> Lag:
         counts = await self._link.run(scripts.LAG, Keys.of(subscription).all, subscription.group)
-        ready, in_flight, delayed, dead, age = counts
-        return Lag(ready, in_flight, delayed, dead, max(0, age) / 1000)
+        ready, in_flight, delayed, dead, age, *counted = counts
+        published, taken = (None if count < 0 else count for count in counted)
+        return Lag(ready, in_flight, delayed, dead, max(0, age) / 1000, published, taken)
+
+    async def subscriptions(self) -> Sequence[Subscription]:
+        found: set[Subscription] = set()
+        cursor = b"0"
+        while True:
+            cursor, names = await self._link.call("SCAN", cursor, "MATCH", GROUPS, "COUNT", 1000)
+            found.update(subscription_of(name.decode()) for name in names)
+            if cursor == b"0":
+                return list(found)
+
+    async def peek(self, subscription: Subscription, limit: int) -> Sequence[Waiting]:
+        keys = Keys.of(subscription)
+        again, new = await self._link.run(
+            scripts.PEEK, (keys.retry, keys.topic), subscription.group, limit
+        )
+        return [
+            waiting_of(front, entry, fields)
+            for front, entries in ((RETRY, again), (TOPIC, new))
+            for entry, fields in entries
+        ]
 
     async def dead_letters(
         self, subscription: Subscription, *, after: str | None = None, limit: int = 100
@@ -318,9 +363,17 @@ class ValkeyTransport:
             return 0
         return int(await self._link.call("XDEL", Keys.of(subscription).dead, *letter_ids))
 
+    async def bury(self, letter: DeadLetter) -> None:
+        key = Keys.of(letter.subscription).dead
+        await self._link.call("XADD", key, "*", *letter_fields(letter))
+
     def __repr__(self) -> str:
         subscriptions = len(self._readers)
         return f"<ValkeyTransport {self._server} {subscriptions} subscriptions, {self.lost} lost>"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _durability(settings: dict[bytes, bytes]) -> Durability:

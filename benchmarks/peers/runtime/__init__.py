@@ -1,0 +1,1 @@
+"""What the runtime's peers serve, each in its own way."""

@@ -1,0 +1,1 @@
+"""Scaling measured: what decisions cost, and what they would have cost a service and its users."""

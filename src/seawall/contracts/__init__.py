@@ -1,0 +1,1 @@
+"""What services publish and consume, as data: compared between versions, and shown. Pure."""
