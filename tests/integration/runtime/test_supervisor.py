@@ -276,7 +276,8 @@ def test_a_command_is_registered_while_it_answers(project: Project) -> None:
     pid = project.instances()["web-1"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     eventually_sync(lambda: project.instances()["web-1"]["state"] == "unready", within=15)
-    assert project.instances()["web-1"]["registered"] is None
+    # The registry is told after the state has changed.
+    eventually_sync(lambda: project.instances()["web-1"]["registered"] is None, within=15)
     os.kill(pid, signal.SIGCONT)
     eventually_sync(lambda: project.instances()["web-1"]["registered"] == "ready", within=10)
 
