@@ -7,6 +7,7 @@ from typing import Any
 from seawall.deploy import identities
 from seawall.deploy.naming import Object, labels, meta, selector
 from seawall.deploy.target import Target
+from seawall.deploy.waivers import waivers
 from seawall.deploy.workload import IDENTITY, PORT, PROPAGATION, SecretRef, Workload
 from seawall.spec.probes import ProbeSpec
 
@@ -32,6 +33,7 @@ def deployment(workload: Workload, project: str, target: Target, *, configuratio
     """The Deployment; `configuration` is a digest of the shared ConfigMap, so that a change of
     it rolls out."""
     spec: dict[str, Any] = {}
+    pod = _pod(workload, project, target)
     low, high = workload.replicas
     if low == high:  # else the autoscaler's business: applying would undo what it did
         spec["replicas"] = low
@@ -47,15 +49,13 @@ def deployment(workload: Workload, project: str, target: Target, *, configuratio
                 "annotations": {"seawall/configuration": configuration},
                 "labels": labels(workload, project),
             },
-            "spec": _pod(workload, project, target),
+            "spec": pod,
         },
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": meta(workload.name, labels(workload, project)),
-        "spec": spec,
-    }
+    metadata = meta(workload.name, labels(workload, project))
+    if annotations := waivers(pod):
+        metadata["annotations"] = annotations
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
 def _pod(workload: Workload, project: str, target: Target) -> dict[str, Any]:

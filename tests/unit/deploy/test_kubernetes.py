@@ -8,6 +8,7 @@ from seawall.deploy.kubernetes import Files
 from seawall.deploy.kustomize import tree
 from seawall.deploy.target import Ingress, KubeVersion
 from seawall.deploy.validate import invalid, is_custom
+from seawall.deploy.waivers import waivers
 from seawall.errors import Misconfigured
 from tests.unit.deploy.projects import (
     DECLARED,
@@ -179,6 +180,23 @@ def test_secrets_are_named_and_never_shown(everything: Files) -> None:
     shared = one(everything, "ConfigMap", "shop-environment")["data"]
     assert shared["SEAWALL_SESSIONS__URL"] == "rediss://valkey:6379/2"
     assert "SEAWALL_MESSAGES__URL" not in shared
+
+
+def test_policies_are_waived_only_where_they_are_not_followed(files: Files) -> None:
+    def waived(image: str, environment: list[dict], *, pull: str, token: bool) -> set[str]:
+        one = {"image": image, "imagePullPolicy": pull, "env": environment}
+        given = waivers({"containers": [one], "automountServiceAccountToken": token})
+        assert list(given) == [f"checkov.io/skip{n}" for n in range(1, len(given) + 1)]
+        assert all(text.count("=") == 1 for text in given.values())
+        return {text.split("=")[0] for text in given.values()}
+
+    secret = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    assert waived("shop@sha256:00", [], pull="Always", token=False) == set()
+    assert waived("shop:1", [], pull="Always", token=False) == {"CKV_K8S_43"}
+    assert waived("shop@sha256:00", [], pull="IfNotPresent", token=False) == {"CKV_K8S_15"}
+    assert waived("shop@sha256:00", secret, pull="Always", token=False) == {"CKV_K8S_35"}
+    assert waived("shop@sha256:00", [], pull="Always", token=True) == {"CKV_K8S_38"}
+    assert "CKV_K8S_15" in str(one(files, "Deployment", "orders")["metadata"]["annotations"])
 
 
 def test_a_database_in_a_file_becomes_a_servers(everything: Files, files: Files) -> None:
