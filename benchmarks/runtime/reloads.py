@@ -17,7 +17,7 @@ from benchmarks.runtime.asking import until_answered
 from benchmarks.runtime.peers import PEERS
 from benchmarks.runtime.project import running
 from benchmarks.runtime.starts import FIRST_PORT, declared
-from seawall.load.probing import Probing, Verified
+from seawall.load.probing import AtAddress, Probing, Verified
 from seawall.topology import Address
 from tests.support.servers import free_port
 
@@ -47,7 +47,7 @@ async def _verified(port: int, rate: float, count: int, reload: Reload) -> Verif
         finally:
             over.set()
 
-    probing = Probing(Address("127.0.0.1", port), "/", (), rate)
+    probing = Probing(AtAddress(Address("127.0.0.1", port), "/", ()), rate)
     _, verified = await asyncio.gather(asyncio.to_thread(work), probing.run(over.is_set))
     return verified
 

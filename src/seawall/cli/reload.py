@@ -9,13 +9,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from seawall.cli.admin import Admin
+from seawall.cli.as_caller import AsCaller
 from seawall.cli.call import header
 from seawall.cli.failure import USAGE, Failure
 from seawall.cli.project import project_layout, project_spec
 from seawall.cli.screen import plain_text, print_json
 from seawall.concurrency.tasks import Tasks
-from seawall.load.probing import Probing, Verified
+from seawall.load.probing import Asking, AtAddress, Probing, Verified
 from seawall.load.streams import Streams, StreamsVerified
+from seawall.runtime.fleets import server_urls
 from seawall.spec.project import Spec
 from seawall.topology import Address
 
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="ask through the gateway all the while, and fail if one request fails",
+        help="ask all the while, through the gateway, and fail if one request fails",
     )
     parser.add_argument("--path", metavar="PATH", help="what --verify asks for")
     parser.add_argument(
@@ -155,26 +157,45 @@ def _probes(options: argparse.Namespace, admin: Admin) -> _Probes:
         for path, websocket in wanted
         if path is not None
     )
-    path = options.path
-    if path is None and not streams:
-        path = path_of(project_spec(options), options.service)
-    requests = None if path is None else Probing(address, path, fields, options.rate)
-    return _Probes(requests, streams)
+    if options.path is not None:
+        asking: Asking = AtAddress(address, options.path, fields)
+    elif streams:
+        return _Probes(None, streams)
+    else:
+        spec = project_spec(options)
+        path = path_of(spec, options.service)
+        if path is not None:
+            asking = AtAddress(address, path, fields)
+        else:
+            urls = server_urls(spec, project_layout(options))
+            asking = AsCaller(urls.registry, options.service, health_of(spec, options.service))
+    return _Probes(Probing(asking, options.rate), streams)
 
 
-def path_of(spec: Spec, service: str) -> str:
+def path_of(spec: Spec, service: str) -> str | None:
     """What to ask the gateway for so that `service` answers: the first plain path of a route to
-    it. Raises `Failure` where a person has to say."""
+    it that asks for no credentials."""
     for route in spec.gateway.routes:
         leads = any(name == service for _, name in route.services())
         plain = route.path_type != "regex" and "{" not in route.path
         if leads and plain and route.auth is None and route.host is None:
             return route.path
-    raise Failure(
-        f"no open route of the gateway leads to {service} by a plain path",
-        fix="name what to ask for: --path /orders/7 -H 'Authorization: Bearer ...'",
-        status=USAGE,
-    )
+    return None
+
+
+def health_of(spec: Spec, service: str) -> str:
+    """What to ask the service itself for, where no route is open. Raises `Failure` where a
+    person has to say."""
+    declared = spec.services.get(service)
+    if declared is None or spec.identity.mtls:
+        # An unknown service, or one that answers only those that it knows by certificate.
+        raise Failure(
+            f"no open route of the gateway leads to {service} by a plain path",
+            fix="name what to ask for: --path /orders/7 -H 'Authorization: Bearer ...'",
+            status=USAGE,
+        )
+    # One that leaves says so by its readiness, though it answers all else.
+    return declared.health if declared.module is None else "/livez"
 
 
 def verified_row(verified: Verified | None, streams: Sequence[StreamsVerified]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Asks for one path at a steady rate while something else is done, and counts what fails.
 
-Open loop: a request is sent at its time, however many are still under way. Every other one comes
-on a connection of its own; the rest share kept-alive connections, as a browser's do.
+Open loop: a request is sent at its time, however many are still under way.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
@@ -21,7 +22,7 @@ from seawall.transport.pool import Pool, PoolConfig
 _TAIL = 1.0  # seconds that it goes on when the other work is over
 
 # A request that a reload holds up for longer than this has failed for whoever waits for it.
-_WITHIN = 10.0  # seconds
+WITHIN = 10.0  # seconds
 
 # Latencies that are kept for the quantiles: the last quarter of an hour at 100 a second.
 _KEPT = 100_000
@@ -54,15 +55,33 @@ class Verified:
         )
 
 
-class Probing:
-    """`GET path` at `rate` a second. An answer of 500 or more, or none, has failed."""
+class Asking(Protocol):
+    """Whom to ask, and for what; a context that holds the connections."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    async def __call__(self, number: int) -> int:
+        """The status of the answer to the request of that number. Raises `SeawallError` if there
+        was none."""
+        ...
+
+
+class AtAddress:
+    """`GET path` at an address. Every other request comes on a connection of its own; the rest
+    share kept-alive connections, as a browser's do."""
 
     def __init__(
         self,
         address: Address,
         path: str,
         headers: Sequence[tuple[str, str]],
-        rate: float,
         *,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -73,6 +92,39 @@ class Probing:
             for kind in ("keep-alive", "close")
         ]
         self._address = address
+        self._clock = clock
+        self._pool = self._own(MAX_IN_FLIGHT)
+
+    def _own(self, limit: int) -> Pool:
+        return Pool(self._address, PoolConfig(limit=limit), clock=self._clock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.close()
+
+    async def __call__(self, number: int) -> int:
+        alone = number % 2
+        pool = self._own(1) if alone else self._pool
+        try:
+            answer = await pool.exchange(self._heads[alone], b"", within=WITHIN, method="GET")
+        finally:
+            if alone:
+                pool.close()
+        return answer.status
+
+
+class Probing:
+    """`asking` at `rate` a second. An answer of 500 or more, or none, has failed."""
+
+    def __init__(self, asking: Asking, rate: float, *, clock: Clock = SYSTEM) -> None:
+        self._asking = asking
         self._rate = rate
         self._clock = clock
         self._asked = 0
@@ -83,9 +135,8 @@ class Probing:
 
     async def run(self, over: Callable[[], bool]) -> Verified:
         """Ask until `over()`, and a moment longer."""
-        pool = Pool(self._address, PoolConfig(limit=MAX_IN_FLIGHT), clock=self._clock)
         began, until = self._clock.now(), float("inf")
-        async with Tasks() as tasks:
+        async with self._asking as asking, Tasks() as tasks:
             while (now := self._clock.now()) < until:
                 if until == float("inf") and over():
                     until = now + _TAIL
@@ -96,27 +147,21 @@ class Probing:
                 if len(tasks) >= MAX_IN_FLIGHT:
                     self._failures["not sent: too many under way"] += 1
                 else:
-                    tasks.start(self._ask(pool, self._asked, due))
+                    tasks.start(self._ask(asking, self._asked, due))
             await tasks.join()
-        pool.close()
         return self._verified()
 
-    async def _ask(self, pool: Pool, number: int, due: float) -> None:
+    async def _ask(self, asking: Asking, number: int, due: float) -> None:
         self._lags.append(self._clock.now() - due)
-        alone = number % 2
-        own = Pool(self._address, PoolConfig(limit=1), clock=self._clock) if alone else pool
         try:
-            answer = await own.exchange(self._heads[alone], b"", within=_WITHIN, method="GET")
+            status = await asking(number)
         except SeawallError as failure:
             self._failures[str(failure) or type(failure).__name__] += 1
             return
-        finally:
-            if alone:
-                own.close()
         self._latencies.append(self._clock.now() - due)
-        self._statuses[answer.status] += 1
-        if answer.status >= 500:
-            self._failures[f"status {answer.status}"] += 1
+        self._statuses[status] += 1
+        if status >= 500:
+            self._failures[f"status {status}"] += 1
 
     def _verified(self) -> Verified:
         return Verified(

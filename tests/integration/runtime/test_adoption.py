@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from seawall.load.probing import Probing, Verified
+from seawall.load.probing import AtAddress, Probing, Verified
 from seawall.topology import Address
 from tests.integration.runtime.conftest import Project, gone
 from tests.support.waiting import eventually_sync
@@ -45,7 +45,7 @@ async def asked_while(project: Project, url: str) -> Verified:
     gateway = urlsplit(url)
     address = Address(gateway.hostname or "", gateway.port or 0)
     over = asyncio.Event()
-    probing = Probing(address, "/", (), 50.0)
+    probing = Probing(AtAddress(address, "/", ()), 50.0)
     asking = asyncio.get_running_loop().create_task(probing.run(over.is_set))
 
     def again() -> None:

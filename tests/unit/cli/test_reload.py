@@ -1,8 +1,9 @@
 import pytest
 
 from seawall.cli.failure import Failure
-from seawall.cli.reload import path_of
+from seawall.cli.reload import health_of, path_of
 from seawall.load.probing import Verified
+from seawall.spec.identity import IdentitySpec
 from seawall.spec.project import Spec
 
 
@@ -31,10 +32,21 @@ def test_the_first_open_route_to_the_service_is_asked() -> None:
     assert found == "/orders"
 
 
-def test_without_an_open_route_a_person_says_what_to_ask() -> None:
-    with pytest.raises(Failure, match="no open route of the gateway leads to orders") as raised:
-        path_of(spec({"path": "/mine", "service": "orders", "auth": "shop"}), "orders")
-    assert "--path" in (raised.value.fix or "")
+def test_without_an_open_route_the_service_itself_is_asked() -> None:
+    guarded = spec({"path": "/mine", "service": "orders", "auth": "shop"})
+    assert path_of(guarded, "orders") is None
+    assert health_of(guarded, "orders") == "/livez"
+    assert health_of(guarded, "live") == "/readyz"
+
+
+def test_where_nobody_may_ask_a_person_says_what_to_ask() -> None:
+    strict = spec().model_copy(update={"identity": IdentitySpec(mtls=True)})
+    for declared, service in ((strict, "orders"), (spec(), "nobody")):
+        with pytest.raises(
+            Failure, match=f"no open route of the gateway leads to {service}"
+        ) as raised:
+            health_of(declared, service)
+        assert "--path" in (raised.value.fix or "")
 
 
 def test_what_was_verified_is_said_in_a_line() -> None:
