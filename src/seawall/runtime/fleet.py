@@ -291,9 +291,9 @@ class Fleet:
             self.recipe.leave(place)
 
     async def ready(self) -> None:
-        """Return when every replica is ready."""
+        """Return when every replica is ready, or has left: what scales itself may not wait."""
         for replica in self.replicas:
-            await replica.becomes(State.READY)
+            await replica.becomes(State.READY, State.STOPPED)
 
     async def stop(self) -> None:
         """Stop all of them, at the same time."""

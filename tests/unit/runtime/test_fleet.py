@@ -12,7 +12,7 @@ from seawall.runtime.fleet import Fleet, Reloaded, leaving
 from seawall.runtime.probe import Health
 from seawall.runtime.replica import Kind, Place, Started, SuccessorFailed
 from seawall.runtime.restart import State
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, settle
 from tests.unit.runtime.test_replica import FakeProcess, World
 
 NAMES = ["orders-1", "orders-2", "orders-3"]
@@ -71,7 +71,7 @@ class Recipe:
             process.die(3)
 
         async def probe() -> Health:
-            return Health(True)
+            return Health(self.world.healthy, "")
 
         return Started(process, probe)  # type: ignore[arg-type]
 
@@ -91,6 +91,18 @@ async def running_fleet(recipe: Recipe, count: int) -> AsyncIterator[Fleet]:
         await fleet.ready()
         yield fleet
         await fleet.stop()
+
+
+async def test_who_was_scaled_away_before_it_was_ready_is_not_waited_for() -> None:
+    recipe = Recipe(World())
+    async with running_fleet(recipe, 1) as fleet, Tasks() as tasks:
+        recipe.world.healthy = False
+        await fleet.scale(2, {})
+        ready = tasks.start(fleet.ready())
+        await settle()
+        assert not ready.done()
+        await fleet.scale(1, {})
+        await ready
 
 
 async def reloaded(fleet: Fleet) -> list[Reloaded]:
