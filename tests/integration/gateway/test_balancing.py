@@ -10,7 +10,7 @@ import pytest
 from seawall.gateway.admin import metrics_text, upstreams
 from seawall.gateway.balance import HealthCheck, Sticky
 from seawall.gateway.clusters import HealthChanged
-from seawall.gateway.config import GatewayConfig, Route, Upstreams
+from seawall.gateway.config import GatewayConfig, Route, Timeouts, Upstreams
 from seawall.gateway.gateway import Gateway, Static
 from seawall.resilience.balancing import Balancing
 from seawall.resilience.locality import LocalityConfig
@@ -125,11 +125,11 @@ HASH_ON = {
 async def test_a_key_has_one_home_through_two_gateways(hash_on: str) -> None:
     path, field = HASH_ON[hash_on]
     how = Upstreams(balancing=Balancing.CONSISTENT_HASH, hash_on=hash_on)
+    # Where the machine stands still while a connection is opened, another instance would be tried.
+    routes = (Route(service="shop", timeouts=Timeouts(connect=0.0)),)
     services = three()
-    async with rig(*services, upstreams=how) as shop, AsyncExitStack() as stack:
-        config = GatewayConfig(
-            routes=(Route(service="shop"),), services={"shop": how}, drain=0.1, lame_duck=0.0
-        )
+    async with rig(*services, upstreams=how, routes=routes) as shop, AsyncExitStack() as stack:
+        config = GatewayConfig(routes=routes, services={"shop": how}, drain=0.1, lame_duck=0.0)
         source = Static(*(service.instance for service in reversed(services)))
         second = await stack.enter_async_context(
             Gateway(config, source).serving(Address("127.0.0.1", 0))

@@ -115,8 +115,9 @@ async def test_gateways_admit_together_what_one_would(valkey: RespServer, unique
                 seconds = times[last] - times[first]
                 assert last - first + 1 <= burst + rate * (seconds + 0.1)
         assert all(one.limiter.processes == 3 for one in ones)
-        # Not only little enough: all of it is lent to somebody.
-        assert rate * 0.99 <= sum(one.share() for one in ones) <= rate * 1.001
+        # Not only little enough: all of it is lent to somebody, but for what has just been asked
+        # for by one and not yet given by another.
+        await eventually(lambda: rate * 0.99 <= sum(one.share() for one in ones) <= rate * 1.001)
 
 
 async def test_a_busy_gateway_gets_what_an_idle_one_leaves(valkey: RespServer, unique: str) -> None:
@@ -219,8 +220,8 @@ async def test_keys_are_bounded_under_a_hundred_thousand_addresses(
         assert limiter.hot <= MAX_HOT
         assert len(limiter) <= MAX_KEYS + MAX_HOT
         assert limiter.unlent > 0
-        assert await one.ask() == 200
         await eventually(lambda: not one.gateway.leases.is_away)
+        assert await one.ask() == 200
     ledger = ValkeyLedger(valkey.url, namespace=unique)
     assert (await ledger.claim("after", [], 1.0)).processes == 1
     await ledger.aclose()

@@ -379,10 +379,10 @@ async def test_a_broken_stream_says_so(opened: Opened[Any], server: servers.Resp
 async def test_a_quiet_stream_stays_open(
     opened: Opened[Any], valkey: servers.RespServer, unique: str
 ) -> None:
-    registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=0.1))
+    registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=0.5))
     async with registry.changes() as changes:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.7):
+            async with asyncio.timeout(1.6):
                 await anext(changes)
     async with registry.changes() as changes:
         await registry.renew(instance())
