@@ -9,6 +9,7 @@ import re
 from pathlib import PurePath
 
 from xdist.scheduler.loadscope import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests.support.brokers import MORE, USUAL
 
@@ -37,3 +38,14 @@ def turn(test: str) -> int:
 class ByBroker(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         return scope(nodeid)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """The test during which a worker ended, if it did not end by itself. It has failed: the
+        next worker would end of it too, and the one after that."""
+        for tests in self.assigned_work.get(node, {}).values():
+            for test, is_done in tests.items():
+                if not is_done:
+                    tests[test] = True
+                    super().remove_node(node)
+                    return test
+        return super().remove_node(node)
