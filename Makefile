@@ -16,6 +16,11 @@ setup: .venv/ready ## the virtual environment, with everything locked
 .venv/ready: requirements.lock pyproject.toml scripts/setup
 	@PYTHON=$(PYTHON) scripts/setup
 
+# Bytecode is there before the first of four workers and some hundred processes asks for it; they
+# read it also where PYTHONDONTWRITEBYTECODE keeps them from writing any.
+BYTECODE := unset PYTHONDONTWRITEBYTECODE; $(BIN)/python -m compileall -q src examples; \
+    $(BIN)/pytest -q --collect-only
+
 demo: setup ## run the shop under load while its processes are killed; check the books
 	@PYTHONPATH=examples $(BIN)/python -m shop.demo
 
@@ -42,7 +47,7 @@ down: setup ## stop the shop
 
 # What is tested last is compiled meanwhile.
 test: setup ## all tests, against real servers
-	@scripts/servers
+	@( $(BYTECODE) ) >/dev/null 2>&1 & scripts/servers && wait
 	@nice -n 19 $(BIN)/python hatch_build.py >/dev/null 2>&1 & $(BIN)/pytest $(SIDE_BY_SIDE)
 	@scripts/test_compiled $(SIDE_BY_SIDE)
 

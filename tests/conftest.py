@@ -11,21 +11,31 @@ import os
 import re
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import uvloop
 from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
 
 from tests.support import servers
 from tests.support.scheduling import ByBroker, turn
 from tests.support.sharing import SHARED, shared
 
-pytest_plugins = ["tests.support.capabilities"]
+pytest_plugins = ["tests.support.capabilities", "tests.support.ceiling"]
 
 _SERIAL = itertools.count(1)
 SQLITE_ON_THE_LOOP = {"_here", "begin", "leave", "_lock"}
+
+
+# How long an example takes says how busy the machine is. In CI examples are the same each time:
+# hypothesis has a profile of its own for that.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if "CI" not in os.environ:
+    settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
@@ -51,9 +61,10 @@ def unique(request: pytest.FixtureRequest) -> str:
     return f"{test}-{os.getpid()}-{next(_SERIAL)}"
 
 
-@pytest.fixture(autouse=True)
-def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A blocking call inside Seawall on the event loop fails the test."""
+@pytest.fixture(scope="session", autouse=True)
+def _no_blocking_calls() -> Iterator[None]:
+    """A blocking call inside Seawall on the event loop fails the test. To put the guard up takes
+    some milliseconds: it stays up for the whole run."""
     guard = BlockBuster(scanned_modules=["seawall"])
     # Drivers look for files when an engine or a connection is made: microseconds, at start.
     guard.functions["os.path.abspath"].can_block_in("pysqlite.py", "create_connect_args")
@@ -93,6 +104,8 @@ def _nothing_left_behind() -> Iterator[None]:
     """No child process and no socket outlives the test that opened it."""
     yield
     gc.collect()
+    if not _own_children() - SHARED:  # so it is after nearly every test, and quickly seen
+        return
     found = _children(os.getpid())
     # Looked for afterwards: a shared server may start a process in between.
     shared = {*SHARED, *(child.pid for pid in SHARED for child in _children(pid))}
@@ -104,6 +117,18 @@ def _nothing_left_behind() -> Iterator[None]:
         child.kill()
     psutil.wait_procs(left, timeout=5)  # buried, so that the tests that follow do not see it
     assert not left, f"processes left running: {left}"
+
+
+def _own_children() -> set[int]:
+    """Those that this process started, whichever of its threads did."""
+    threads = Path("/proc/self/task")
+    if not (threads / str(os.getpid()) / "children").exists():
+        return {child.pid for child in psutil.Process().children()}
+    found: set[int] = set()
+    for thread in threads.iterdir():
+        with suppress(OSError):  # the thread has ended
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def _children(pid: int) -> list[psutil.Process]:

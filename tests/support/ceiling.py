@@ -2,8 +2,8 @@
 
 The time limit of a test raises an error in it, once. Where the cleaning up hangs then, or the event
 loop in C while it closes (a transport that a failed test left open keeps it turning), nothing ends
-the test any more, nor the run. Some time later a thread in C writes all stacks and ends the process;
-a worker is replaced by another, and the run goes on with the test counted as failed.
+the test any more, nor the run. Some time later a thread in C writes all stacks and ends the
+process; a worker is replaced by another, and the run goes on with the test counted as failed.
 """
 
 import faulthandler

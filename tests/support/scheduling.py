@@ -32,6 +32,8 @@ def turn(test: str) -> int:
     kind = PurePath(test.partition("::")[0]).parts[1]
     if kind in ("e2e", "faults") or "/" not in scope(test) or "test_kills" in test:
         return 0
+    if kind == "unit" and PurePath(test.partition("::")[0]).parts[2] in ("cli", "shop"):
+        return 2  # whole programs
     return {"integration": 1, "contract": 1, "architecture": 2}.get(kind, 3)
 
 
