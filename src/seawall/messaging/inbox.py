@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from seawall.clock import SYSTEM, Clock
+from seawall.messaging.prepared import Prepared
 from seawall.messaging.tables import inbox
 
 # How long a message is remembered. Longer than any message can still come back: retries end
@@ -18,11 +19,11 @@ RETENTION = 30 * 86_400.0  # seconds
 # Rows deleted in one transaction: it holds SQLite's only write lock for a few milliseconds.
 CHUNK = 1_000
 
-# Made once: building a statement costs more than running it.
-_NOTE = {
-    "sqlite": sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.message_id),
-    "postgresql": postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.message_id),
-}
+_NOTE = Prepared(
+    sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.message_id),
+    tuple(inbox.c.keys()),
+    postgresql=postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.message_id),
+)
 
 
 async def first_time(
@@ -33,9 +34,8 @@ async def first_time(
     Make it the first statement of the handler's transaction. Where another transaction handles
     the same message now, this waits for its end. If `session` rolls back, the message is new again.
     """
-    connection = await session.connection()
     values = {"group_name": group, "message_id": message_id, "at": clock.wall()}
-    return (await connection.execute(_NOTE[connection.dialect.name], values)).first() is not None
+    return bool((await _NOTE.run(session, values)).rows)
 
 
 async def forget(

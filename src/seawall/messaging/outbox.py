@@ -9,13 +9,13 @@ to the relays of other processes, where the database can do that.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Engine,
     Select,
     bindparam,
@@ -32,6 +32,7 @@ from seawall.clock import SYSTEM, Clock
 from seawall.errors import Full
 from seawall.messaging.announcements import ANNOUNCE
 from seawall.messaging.base import Message
+from seawall.messaging.prepared import Prepared
 from seawall.messaging.tables import outbox
 
 # How long a row stays claimed by the relay it will be handed to. Publishing takes milliseconds;
@@ -50,15 +51,16 @@ _WAITS = exists().where(
     _EARLIER.c.claimed_by != bindparam("relay"),
 )
 
-# Made once: building a statement costs more than running it.
-_WRITE = outbox.insert()
-_HAND = (
+_SAID = ("message_id", "topic", "key", "order_key", "headers", "body", "not_before", "created")
+_WRITE = Prepared(outbox.insert().values(claimed_by="", claimed_until=0.0), _SAID)
+_HAND = Prepared(
     outbox.insert()
     .values(
         claimed_by=case((_WAITS, ""), else_=bindparam("relay")),
         claimed_until=case((_WAITS, 0.0), else_=bindparam("until")),
     )
-    .returning(outbox.c.seq, outbox.c.claimed_by)
+    .returning(outbox.c.seq, outbox.c.claimed_by),
+    _SAID,
 )
 _ALONE = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("what"), 0)))
 
@@ -108,18 +110,17 @@ async def write(
     Raises `Full`, and writes nothing, once the relay of this process has seen as many rows as it
     may leave (`RelayConfig.most`): the broker is away, or slower than this, for long.
     """
-    await session.run_sync(_write, topic, message, delay, clock.wall())
-
-
-def _write(session: Session, topic: str, message: Message, delay: float, now: float) -> None:
+    now = clock.wall()
     order_key = message.key if delay <= 0 else None
-    connection = session.connection()
-    if any(relay.full for relay in RELAYS.get(session.get_bind().engine, ())):
+    engine = session.sync_session.get_bind().engine
+    relays = RELAYS.get(engine, ())
+    if any(relay.full for relay in relays):
         raise Full("the outbox holds as many messages as it may: the broker is away or too slow")
-    if order_key is not None and connection.dialect.name == "postgresql":
+    is_postgresql = engine.dialect.name == "postgresql"
+    if order_key is not None and is_postgresql:
         # What it wrote before others, they see before they write: the numbers of rows of a key
         # become visible in their order.
-        connection.execute(_ALONE, {"what": f"{topic} {order_key}"})
+        await (await session.connection()).execute(_ALONE, {"what": f"{topic} {order_key}"})
     values = {
         "message_id": message.id,
         "topic": topic,
@@ -130,37 +131,31 @@ def _write(session: Session, topic: str, message: Message, delay: float, now: fl
         "not_before": now + max(0.0, delay),
         "created": now,
     }
-    written = _written(session)
-    relay = None if delay > 0 else _relay_of(session)
-    if relay is None:
-        connection.execute(_WRITE, values)
-        _announce(connection, written, due=delay <= 0)
-        return
-    claim = {"relay": relay.name, "until": now + HANDED, "its_key": order_key, "its_topic": topic}
-    row = connection.execute(_HAND, values | claim).one()
-    if row.claimed_by == relay.name:
-        written.handed.append((relay, relay.name, Entry(row.seq, topic, message, now)))
+    written = _written(session.sync_session, engine)
+    relay = None if delay > 0 else _relay_of(session.sync_session, relays)
+    if relay is not None:
+        name = relay.name
+        claim = {"relay": name, "until": now + HANDED, "its_key": order_key, "its_topic": topic}
+        ((seq, claimed_by),) = (await _HAND.run(session, values | claim)).rows
+        if claimed_by == name:
+            written.handed.append((relay, name, Entry(seq, topic, message, now)))
+            return
     else:
-        _announce(connection, written, due=True)
-
-
-def _announce(connection: Connection, written: "_Written", *, due: bool) -> None:
-    """Have relays look for the row when it is committed; those elsewhere only if it is due, for
-    their sweep is early enough for any other."""
-    if due and not written.announced and connection.dialect.name == "postgresql":
-        connection.execute(ANNOUNCE)
-        written.announced = True
+        await _WRITE.run(session, values)
     written.unclaimed = True
+    # Have relays look for the row when it is committed; those elsewhere only if it is due, for
+    # their sweep is early enough for any other.
+    if delay <= 0 and is_postgresql and not written.announced:
+        written.announced = True
+        await (await session.connection()).execute(ANNOUNCE)
 
 
-def _relay_of(session: Session) -> NearRelay | None:
+def _relay_of(session: Session, relays: Iterable[NearRelay]) -> NearRelay | None:
     """The relay of this process that may send the row without looking, if there is one.
 
     None inside a savepoint, whose rows may vanish though the transaction commits.
     """
-    if session.in_nested_transaction():
-        return None
-    return next(iter(RELAYS.get(session.get_bind().engine, ())), None)
+    return None if session.in_nested_transaction() else next(iter(relays), None)
 
 
 @dataclass(slots=True)
@@ -173,22 +168,19 @@ class _Written:
     announced: bool = False  # to other processes; a transaction does so once
 
 
-def _written(session: Session) -> _Written:
+def _written(session: Session, engine: Engine) -> _Written:
     written: _Written | None = session.info.get(_WRITTEN)
     if written is None:
-        written = session.info[_WRITTEN] = _Written(session.get_bind().engine)
-        if not event.contains(session, "after_commit", _committed):
-            event.listen(session, "after_commit", _committed)
-            event.listen(session, "after_rollback", _rolled_back)
+        written = session.info[_WRITTEN] = _Written(engine)
     return written
 
 
+# Of all sessions: to listen to one costs as much as the statements that it is for.
+@event.listens_for(Session, "after_commit")
 def _committed(session: Session) -> None:
-    if session.in_nested_transaction():
+    if _WRITTEN not in session.info or session.in_nested_transaction():
         return
-    written: _Written | None = session.info.pop(_WRITTEN, None)
-    if written is None:
-        return
+    written: _Written = session.info.pop(_WRITTEN)
     for relay, claimed_by, entry in written.handed:
         relay.hand(claimed_by, entry)
     if written.unclaimed:
@@ -196,6 +188,7 @@ def _committed(session: Session) -> None:
             relay.wake()
 
 
+@event.listens_for(Session, "after_rollback")
 def _rolled_back(session: Session) -> None:
     session.info.pop(_WRITTEN, None)
 

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
 from sqlalchemy import (
-    CursorResult,
-    Row,
+    Float,
+    Integer,
     Select,
     Update,
     and_,
+    bindparam,
     delete,
     func,
     select,
@@ -32,7 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
@@ -41,6 +43,7 @@ from seawall.facts import Observer, ignore
 from seawall.messaging.announcements import listen
 from seawall.messaging.base import Message, Receipt, Transport
 from seawall.messaging.outbox import RELAYS, Entry
+from seawall.messaging.prepared import Prepared
 from seawall.messaging.tables import outbox
 
 # The first ceiling of the back-off while broker or database are away.
@@ -55,6 +58,17 @@ _READ = (
     *(outbox.c.seq, outbox.c.message_id, outbox.c.topic, outbox.c.key, outbox.c.headers),
     *(outbox.c.body, outbox.c.order_key, outbox.c.not_before),
 )
+
+
+class _Row(NamedTuple):
+    seq: int
+    message_id: str
+    topic: str
+    key: str | None
+    headers: str
+    body: bytes
+    order_key: str | None
+    not_before: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,24 +255,17 @@ class Relay:
 
     async def _pause(self, end: asyncio.Event, within: float) -> None:
         """Wait for `end`, at most `within` seconds."""
-        rung = asyncio.Event()
-
-        async def ring() -> None:
-            await self._clock.sleep(within)
-            rung.set()
-
-        async with Tasks() as tasks:
-            waits = (tasks.start(ring()), tasks.start(end.wait()))
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        with suppress(TimeoutError):
+            async with self._clock.timeout(within):
+                await end.wait()
 
     async def _due(self) -> float:
         """When to look again: the next row is due then, or it is time to sweep."""
         sweep = self._clock.wall() + self._config.sweep
         # From the last look on, not from now: what became due in between was not seen by it.
-        due = select(func.min(outbox.c.not_before)).where(outbox.c.not_before > self._looked_at)
         with _database_errors():
             async with self._engine.connect() as connection:
-                first = (await connection.execute(due)).scalar()
+                ((first,),) = (await _NEXT.on(connection, {"seen": self._looked_at})).rows
         return sweep if first is None else min(sweep, first)
 
     async def relay_once(self) -> int:
@@ -301,29 +308,23 @@ class Relay:
 
     async def _claim(self) -> list[Entry]:
         now = self._looked_at = self._clock.wall()
+        batch = self._config.batch
+        claim = {"now": now, "relay": self.name, "until": now + self._config.claim}
         async with self._engine.begin() as connection:
-            batch = self._config.batch
-            rows = await self._take(connection, _heads(now, batch, WINDOW * batch), now)
+            near = {**claim, "batch": batch, "window": WINDOW * batch}
+            rows = [_Row(*row) for row in (await _TAKE_NEAR.on(connection, near)).rows]
             if not rows:  # unless all that is near waits for its key
-                rows = await self._take(connection, _heads(now, batch, None), now)
+                found = await _TAKE_ANY.on(connection, {**claim, "batch": batch})
+                rows = [_Row(*row) for row in found.rows]
             keys = {(row.topic, row.order_key) for row in rows if row.order_key is not None}
-            room = self._config.batch - len(rows)
+            room = batch - len(rows)
             if keys and room > 0:
                 # Nobody else can claim these: their head is there, unsent, and ours.
-                rows += await self._take(connection, _followers(keys, now, room, self.name), now)
+                more = await connection.execute(
+                    _take(_followers(keys, now, room, self.name)), claim
+                )
+                rows += [_Row(*row) for row in more]
         return [_entry(row) for row in sorted(rows, key=lambda row: row.seq)]
-
-    async def _take(
-        self, connection: AsyncConnection, which: Select[tuple[int]], now: float
-    ) -> list[Row[Any]]:
-        statement = (
-            update(outbox)
-            .where(outbox.c.seq.in_(which.scalar_subquery()))
-            .values(claimed_by=self.name, claimed_until=now + self._config.claim)
-            .returning(*_READ)
-        )
-        result: CursorResult[Any] = await connection.execute(statement)
-        return list(result.all())
 
     async def _publish(self, entries: Sequence[Entry]) -> None:
         topics: dict[str, list[Entry]] = {}
@@ -358,7 +359,10 @@ class Relay:
         """Delete what was published; `let_go` of all else that is ours, for a further try."""
         mine = outbox.c.claimed_by == self.name
         async with self._engine.begin() as connection:
-            if stored:
+            if stored and self._engine.dialect.name == "sqlite":
+                sent = [{"sent": seq, "relay": self.name} for seq in stored]
+                await _FORGET.for_each(connection, sent)
+            elif stored:
                 await connection.execute(delete(outbox).where(outbox.c.seq.in_(stored), mine))
             for entry, error in refused:
                 await connection.execute(
@@ -398,9 +402,15 @@ def _sort_out(
     return failure
 
 
-def _heads(now: float, limit: int, window: int | None) -> Select[tuple[int]]:
+def _claimable(now: Any) -> Any:
+    return and_(
+        outbox.c.refused.is_(None), outbox.c.not_before <= now, outbox.c.claimed_until <= now
+    )
+
+
+def _heads(*, near: bool) -> Select[tuple[int]]:
     """Rows that may leave now: due, unclaimed, and the first unsent one of their key; of the
-    `window` longest due ones, if that is given."""
+    `window` longest due ones, if only those that are `near`."""
     earlier = outbox.alias()
     first = ~(
         select(earlier.c.seq)
@@ -412,16 +422,39 @@ def _heads(now: float, limit: int, window: int | None) -> Select[tuple[int]]:
         )
         .exists()
     )
-    heads = select(outbox.c.seq).where(_claimable(now), outbox.c.order_key.is_(None) | first)
+    due = _claimable(bindparam("now", type_=Float))
+    heads = select(outbox.c.seq).where(due, outbox.c.order_key.is_(None) | first)
     longest = (outbox.c.not_before, outbox.c.seq)  # as an index has them
-    if window is not None:
-        near = select(outbox.c.seq).where(_claimable(now)).order_by(*longest).limit(window)
-        heads = heads.where(outbox.c.seq.in_(near))
+    if near:
+        window = bindparam("window", type_=Integer)
+        longest_due = select(outbox.c.seq).where(due).order_by(*longest).limit(window)
+        heads = heads.where(outbox.c.seq.in_(longest_due))
     return (
         heads.order_by(*longest)
-        .limit(limit)
+        .limit(bindparam("batch", type_=Integer))
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer and no such clause
     )
+
+
+def _take(which: Select[tuple[int]]) -> ReturningUpdate[Any]:
+    return (
+        update(outbox)
+        .where(outbox.c.seq.in_(which.scalar_subquery()))
+        .values(claimed_by=bindparam("relay"), claimed_until=bindparam("until"))
+        .returning(*_READ)
+    )
+
+
+# What each look needs is made once: making it costs more than running it.
+_TAKE_NEAR, _TAKE_ANY = Prepared(_take(_heads(near=True))), Prepared(_take(_heads(near=False)))
+_NEXT = Prepared(
+    select(func.min(outbox.c.not_before)).where(outbox.c.not_before > bindparam("seen"))
+)
+_FORGET = Prepared(
+    delete(outbox).where(
+        outbox.c.seq == bindparam("sent"), outbox.c.claimed_by == bindparam("relay")
+    )
+)
 
 
 def _followers(
@@ -449,12 +482,6 @@ def _followers(
     )
 
 
-def _claimable(now: float) -> Any:
-    return and_(
-        outbox.c.refused.is_(None), outbox.c.not_before <= now, outbox.c.claimed_until <= now
-    )
-
-
-def _entry(row: Row[Any]) -> Entry:
+def _entry(row: "_Row") -> Entry:
     message = Message(row.message_id, bytes(row.body), json.loads(row.headers), row.key)
     return Entry(row.seq, row.topic, message, row.not_before)

@@ -10,7 +10,7 @@ transition costs.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from seawall.errors import NotSent
+from seawall.messaging.prepared import Prepared
 from seawall.messaging.tables import metadata
 from seawall.sagas.progress import (
     CameDue,
@@ -67,19 +68,48 @@ HISTORY = sa.Table(
 )
 
 _LOAD = sa.select(SAGAS).where(SAGAS.c.saga_id == sa.bindparam("wanted"))
-_LOAD_LOCKED = _LOAD.with_for_update()
-_CREATE = {
-    "sqlite": sqlite.insert(SAGAS).on_conflict_do_nothing().returning(SAGAS.c.saga_id),
-    "postgresql": postgresql.insert(SAGAS).on_conflict_do_nothing().returning(SAGAS.c.saga_id),
-}
-_SAVE = sa.update(SAGAS).where(
-    SAGAS.c.saga_id == sa.bindparam("mine"), SAGAS.c.revision == sa.bindparam("seen")
+_LOAD_ONE = Prepared(_LOAD)
+_LOAD_LOCKED = Prepared(_LOAD.with_for_update())
+_CREATE = Prepared(
+    sqlite.insert(SAGAS).on_conflict_do_nothing().returning(SAGAS.c.saga_id),
+    tuple(SAGAS.c.keys()),
+    postgresql=postgresql.insert(SAGAS).on_conflict_do_nothing().returning(SAGAS.c.saga_id),
 )
-_REMEMBER = sa.insert(HISTORY)
+_REACHED = ("phase", "revision", "steps", "reason", "moved_at", "deadline_at", "due_at")
+_SAVE = Prepared(
+    sa.update(SAGAS).where(
+        SAGAS.c.saga_id == sa.bindparam("mine"), SAGAS.c.revision == sa.bindparam("seen")
+    ),
+    _REACHED,
+)
+_REMEMBER = Prepared(sa.insert(HISTORY), tuple(HISTORY.c.keys()))
+_DUE = Prepared(
+    sa.select(SAGAS.c.saga_id, SAGAS.c.steps, SAGAS.c.deadline_at)
+    .where(SAGAS.c.due_at <= sa.bindparam("now"), SAGAS.c.name == sa.bindparam("of"))
+    .order_by(SAGAS.c.due_at)
+    .limit(sa.bindparam("most"))
+)
 
 
 class Overtaken(NotSent):
     """Another replica moved this saga at the same moment: nothing was written; try again."""
+
+
+class _Row(NamedTuple):
+    """The columns of `SAGAS`, in their order."""
+
+    saga_id: str
+    name: str
+    version: int
+    phase: str
+    revision: int
+    data: str
+    steps: str
+    reason: str | None
+    started_at: float
+    moved_at: float
+    deadline_at: float | None
+    due_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +145,6 @@ async def create(
     now: float,
 ) -> bool:
     """Keep a new saga, as revision 1; False, and nothing written, if there is one of that id."""
-    connection = await session.connection()
     values = {
         "saga_id": saga_id,
         "name": saga.name,
@@ -124,20 +153,18 @@ async def create(
         "started_at": now,
         **_reached(saga, progress, 1, now),
     }
-    created = await connection.execute(_CREATE[connection.dialect.name], values)
-    if created.first() is None:
+    if not (await _CREATE.run(session, values)).rows:
         return False
-    await connection.execute(_REMEMBER, _lines(saga_id, 1, what, now))
+    await _REMEMBER.run(session, _lines(saga_id, 1, what, now))
     return True
 
 
 async def load(session: AsyncSession, saga_id: str, *, lock: bool = False) -> Stored | None:
     """Read a saga; with `lock` nobody else moves it before this transaction ends."""
-    connection = await session.connection()
-    found = await connection.execute(_LOAD_LOCKED if lock else _LOAD, {"wanted": saga_id})
-    row = found.one_or_none()
-    if row is None:
+    found = await (_LOAD_LOCKED if lock else _LOAD_ONE).run(session, {"wanted": saga_id})
+    if not found.rows:
         return None
+    row = _Row(*found.rows[0])
     steps = _named(row.steps)
     return Stored(
         saga_id=row.saga_id,
@@ -161,14 +188,13 @@ async def save(
     now: float,
 ) -> None:
     """Write where the saga is now and what happened; raises `Overtaken` if it moved meanwhile."""
-    connection = await session.connection()
     revision = before.revision + 1
     values = _reached(saga, after, revision, now)
     mine = {"mine": before.saga_id, "seen": before.revision}
-    if (await connection.execute(_SAVE, {**mine, **values})).rowcount != 1:
+    if (await _SAVE.run(session, {**mine, **values})).changed != 1:
         raise Overtaken(f"saga {before.saga_id} was moved by another replica")
     if what:
-        await connection.execute(_REMEMBER, _lines(before.saga_id, revision, what, now))
+        await _REMEMBER.run(session, _lines(before.saga_id, revision, what, now))
 
 
 def _reached(saga: Saga[Any], progress: Progress, revision: int, now: float) -> dict[str, Any]:
@@ -209,20 +235,15 @@ async def due(
     session: AsyncSession, name: str, now: float, limit: int
 ) -> list[tuple[str, CameDue | Overdue]]:
     """Commands and sagas whose time is over, of up to `limit` sagas of that name, longest first."""
-    rows = await session.execute(
-        sa.select(SAGAS.c.saga_id, SAGAS.c.steps, SAGAS.c.deadline_at)
-        .where(SAGAS.c.due_at <= now, SAGAS.c.name == name)
-        .order_by(SAGAS.c.due_at)
-        .limit(limit)
-    )
+    rows = (await _DUE.run(session, {"now": now, "of": name, "most": limit})).rows
     found: list[tuple[str, CameDue | Overdue]] = []
-    for row in rows:
-        if row.deadline_at is not None and row.deadline_at <= now:
-            found.append((row.saga_id, Overdue()))
+    for saga_id, steps, deadline in rows:
+        if deadline is not None and deadline <= now:
+            found.append((saga_id, Overdue()))
             continue  # which ends the timers of what it asked for
         found += [
-            (row.saga_id, CameDue(step, _kind(state), attempts))
-            for step, state, attempts, at in _named(row.steps)
+            (saga_id, CameDue(step, _kind(state), attempts))
+            for step, state, attempts, at in _named(steps)
             if at is not None and at <= now
         ]
     return found

@@ -341,6 +341,19 @@ class Connection:
             raise sqlite3.OperationalError("SQLite has undone this transaction")
         return await self._writer.run(sql, statement)
 
+    async def directly(
+        self, sql: str, parameters: Sequence[Any], *, many: bool = False
+    ) -> tuple[Sequence[Any], int]:
+        """See `seawall.messaging.prepared.Direct`."""
+
+        def statement() -> tuple[Sequence[Any], int]:
+            if many:
+                return (), self._connection.executemany(sql, parameters).rowcount
+            cursor = self._connection.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else (), cursor.rowcount
+
+        return await self.run(sql, statement)
+
     async def create_function(self, name: str, *args: Any, **named: Any) -> None:
         # All of these are one connection, and SQLite replaces no function while a statement runs.
         if name not in self._writer.functions:
