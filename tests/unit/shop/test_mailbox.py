@@ -42,3 +42,13 @@ def test_lists_can_be_cut_and_filtered(tmp_path: Path) -> None:
     assert [found.number for found in mails.listed(limit=2)] == [1, 2]
     assert [found.number for found in mails.listed(recipient="bob@example.org")] == [2]
     assert mails.content(99) is None
+
+
+def test_what_is_encoded_or_folded_is_listed_as_people_read_it(tmp_path: Path) -> None:
+    kept = Mails(tmp_path).add(
+        b"Message-ID:\r\n <long@shop>\r\nTo: ann@example.org\r\n"
+        b"Subject: =?utf-8?b?w4RwZmVs?= and\r\n pears\r\n\r\nThanks\r\n"
+    )
+    assert (kept.message_id, kept.subject) == ("<long@shop>", "Äpfel and pears")
+    odd = Mails(tmp_path).add(b"Subject: =?no-such?b?w4RwZmVs?=\r\nTo: a\xff\r\n\r\n")
+    assert odd.subject == "=?no-such?b?w4RwZmVs?="
