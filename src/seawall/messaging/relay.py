@@ -357,12 +357,12 @@ class Relay:
         let_go: bool,
     ) -> None:
         """Delete what was published; `let_go` of all else that is ours, for a further try."""
-        mine = outbox.c.claimed_by == self.name
         async with self._engine.begin() as connection:
             if stored and self._engine.dialect.name == "sqlite":
                 sent = [{"sent": seq, "relay": self.name} for seq in stored]
                 await _FORGET.for_each(connection, sent)
             elif stored:
+                mine = outbox.c.claimed_by == self.name
                 await connection.execute(delete(outbox).where(outbox.c.seq.in_(stored), mine))
             for entry, error in refused:
                 await connection.execute(

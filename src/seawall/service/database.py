@@ -210,7 +210,10 @@ class Database:
             with _translated(self._where):
                 yield session
         finally:
-            await asyncio.shield(session.close())
+            if session.in_transaction():
+                await asyncio.shield(session.close())
+            else:  # there is nothing to undo, so it does not wait, and cannot be cancelled
+                await session.close()
 
     def _patience(self) -> float:
         remaining = context.current().remaining()
