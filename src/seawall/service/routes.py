@@ -24,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     delete,
     select,
     tuple_,
@@ -31,11 +32,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import Executable
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from seawall.clock import SYSTEM
 from seawall.errors import Misconfigured
+from seawall.messaging.prepared import Prepared
 from seawall.service import context
 from seawall.service.bodies import CheckedRequest
 from seawall.service.database import Database
@@ -60,7 +63,29 @@ CHUNK = 1_000
 
 _MAX_KEY = 255  # characters; a UUID has 36
 
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+def _claiming(insert: "sqlite.Insert | postgresql.Insert") -> Executable:
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=["caller", "route", "key"],
+        set_={name: new[name] for name in ("body_hash", "until", "status", "headers", "body")},
+        where=KEPT.c.until <= bindparam("now"),
+    ).returning(KEPT.c.key)
+
+
+_CLAIM = Prepared(
+    _claiming(sqlite.insert(KEPT)),
+    tuple(KEPT.c.keys()),
+    postgresql=_claiming(postgresql.insert(KEPT)),
+)
+_KEEP = Prepared(
+    update(KEPT).where(
+        KEPT.c.caller == bindparam("by"),
+        KEPT.c.route == bindparam("at"),
+        KEPT.c.key == bindparam("named"),
+    ),
+    ("status", "headers", "body"),
+)
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -162,26 +187,15 @@ async def _claim(tx: AsyncSession, place: dict[str, str], digest: str, kept_for:
     """True if nobody had this key before, or so long ago that its answer is not kept any more.
     Waits for a transaction that claims it now."""
     now = SYSTEM.wall()
-    fresh = {
-        "body_hash": digest,
-        "until": now + kept_for,
-        "status": None,
-        "headers": None,
-        "body": None,
-    }
-    insert = _INSERT[tx.get_bind().dialect.name](KEPT)
-    statement = (
-        insert.values(**place, **fresh)
-        .on_conflict_do_update(
-            index_elements=["caller", "route", "key"], set_=fresh, where=KEPT.c.until <= now
-        )
-        .returning(KEPT.c.key)
-    )
-    return (await tx.execute(statement)).first() is not None
+    fresh = {"body_hash": digest, "until": now + kept_for}
+    unanswered = {"status": None, "headers": None, "body": None}
+    claimed = await _CLAIM.run(tx, {**place, **fresh, **unanswered, "now": now})
+    return bool(claimed.rows)
 
 
 async def _again(tx: AsyncSession, place: dict[str, str], digest: str) -> Response:
-    found = (await tx.execute(select(KEPT).where(*_at(place)))).one()
+    mine = [KEPT.c[name] == value for name, value in place.items()]
+    found = (await tx.execute(select(KEPT).where(*mine))).one()
     if found.body_hash != digest:
         raise HTTPException(422, "this Idempotency-Key was used with another body")
     response = Response(found.body, status_code=found.status)
@@ -207,11 +221,8 @@ async def _keep(tx: AsyncSession, place: dict[str, str], response: Response, max
         "headers": msgspec.json.encode(headers).decode(),
         "body": bytes(response.body),
     }
-    await tx.execute(update(KEPT).where(*_at(place)).values(**values))
-
-
-def _at(place: dict[str, str]) -> list[Any]:
-    return [KEPT.c[name] == value for name, value in place.items()]
+    mine = {"by": place["caller"], "at": place["route"], "named": place["key"]}
+    await _KEEP.run(tx, {**mine, **values})
 
 
 async def forget(database: Database) -> None:
