@@ -7,6 +7,7 @@ database itself refuses to go below zero.
 from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -58,12 +59,30 @@ SEED = {
 }
 
 
-# Made once: every order needs it, and making a statement costs more than running it.
+# Made once: every order needs them, and making a statement costs more than running it. Of tables,
+# not of classes: there is no object whose changes somebody would have to follow.
+_STOCK, _RESERVATION = Base.metadata.tables["stock"], Base.metadata.tables["reservation"]
 _TAKE = (
-    sa.update(Stock)
-    .where(Stock.sku == sa.bindparam("wanted"), Stock.available >= sa.bindparam("quantity"))
-    .values(available=Stock.available - sa.bindparam("quantity"))
-    .returning(Stock.sku)
+    sa.update(_STOCK)
+    .where(_STOCK.c.sku == sa.bindparam("wanted"), _STOCK.c.available >= sa.bindparam("quantity"))
+    .values(available=_STOCK.c.available - sa.bindparam("quantity"))
+    .returning(_STOCK.c.sku)
+)
+_GIVE_BACK = (
+    sa.update(_STOCK)
+    .where(_STOCK.c.sku == sa.bindparam("wanted"))
+    .values(available=_STOCK.c.available + sa.bindparam("quantity"))
+)
+_FIND = (
+    sa.select(_RESERVATION.c.state, _RESERVATION.c.lines)
+    .where(_RESERVATION.c.order_id == sa.bindparam("order"))
+    .with_for_update()
+)
+_ADD = sa.insert(_RESERVATION)
+_MOVE = (
+    sa.update(_RESERVATION)
+    .where(_RESERVATION.c.order_id == sa.bindparam("order"))
+    .values(state=sa.bindparam("now"))
 )
 
 
@@ -82,7 +101,7 @@ async def reserve(session: AsyncSession, order_id: str, lines: Sequence[Line]) -
     if reservation := await _find(session, order_id):
         if reservation.state == ReservationState.RELEASED:
             raise Reject("the reservation was released")
-        return reservation.state
+        return str(reservation.state)
     wanted: dict[str, int] = defaultdict(int)
     for line in lines:
         wanted[line.sku] += line.quantity
@@ -90,9 +109,8 @@ async def reserve(session: AsyncSession, order_id: str, lines: Sequence[Line]) -
         taken = await session.execute(_TAKE, {"wanted": sku, "quantity": quantity})
         if taken.first() is None:
             raise Reject(f"{sku} is sold out")
-    kept: list[dict[str, object]] = [{"sku": s, "quantity": q} for s, q in sorted(wanted.items())]
-    session.add(Reservation(order_id=order_id, state=ReservationState.HELD.value, lines=kept))
-    await session.flush()
+    kept = [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(wanted.items())]
+    await _add(session, order_id, ReservationState.HELD, kept)
     return ReservationState.HELD
 
 
@@ -100,19 +118,15 @@ async def release(session: AsyncSession, order_id: str) -> str:
     """Give back what is held for that order, and make sure that nothing will be."""
     reservation = await _find(session, order_id)
     if reservation is None:
-        session.add(Reservation(order_id=order_id, state=ReservationState.RELEASED.value, lines=[]))
-        await session.flush()
+        await _add(session, order_id, ReservationState.RELEASED, [])
         return ReservationState.RELEASED
     if reservation.state == ReservationState.SOLD:
         raise Reject("it is sold already")
     if reservation.state == ReservationState.HELD:
         for line in map(Line.model_validate, reservation.lines):
-            await session.execute(
-                sa.update(Stock)
-                .where(Stock.sku == line.sku)
-                .values(available=Stock.available + line.quantity)
-            )
-        reservation.state = ReservationState.RELEASED.value
+            back = {"wanted": line.sku, "quantity": line.quantity}
+            await session.execute(_GIVE_BACK, back)
+        await _move(session, order_id, ReservationState.RELEASED)
     return ReservationState.RELEASED
 
 
@@ -121,9 +135,20 @@ async def sell(session: AsyncSession, order_id: str) -> str:
     reservation = await _find(session, order_id)
     if reservation is None or reservation.state == ReservationState.RELEASED:
         raise Reject("nothing is held for this order")
-    reservation.state = ReservationState.SOLD.value
+    await _move(session, order_id, ReservationState.SOLD)
     return ReservationState.SOLD
 
 
-async def _find(session: AsyncSession, order_id: str) -> Reservation | None:
-    return await session.get(Reservation, order_id, with_for_update=True)
+async def _find(session: AsyncSession, order_id: str) -> Any:
+    return (await session.execute(_FIND, {"order": order_id})).first()
+
+
+async def _add(
+    session: AsyncSession, order_id: str, state: ReservationState, lines: list[Any]
+) -> None:
+    row = {"order_id": order_id, "state": state.value, "lines": lines}
+    await session.execute(_ADD, row)
+
+
+async def _move(session: AsyncSession, order_id: str, now: ReservationState) -> None:
+    await session.execute(_MOVE, {"order": order_id, "now": now.value})

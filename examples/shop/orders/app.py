@@ -17,7 +17,7 @@ from seawall.clock import SYSTEM
 from seawall.sagas.progress import Phase, StepState
 from shop.contracts import Line, OrderEnded, OrderMoved, ProductPriced
 from shop.orders.flow import ORDER, OrderData
-from shop.orders.models import Base, Order, all_prices, keep_price, keep_status, prices
+from shop.orders.models import Base, Order, all_prices, keep, keep_price, keep_status, prices
 
 service = Service("orders", version="1.0.0")
 service.publishes("order.moved", OrderMoved)
@@ -73,8 +73,7 @@ async def place(
         lines=[line.model_dump() for line in order.lines],
         placed_at=SYSTEM.wall(),
     )
-    tx.add(row)
-    await tx.flush()
+    await keep(tx, row)
     data = OrderData(
         order_id=row.id,
         customer=row.customer,

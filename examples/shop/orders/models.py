@@ -45,6 +45,15 @@ _PRICES = sa.select(Price.sku, Price.cents).where(
 )
 
 
+_PLACE = sa.insert(Order)
+
+
+async def keep(session: AsyncSession, order: Order) -> None:
+    """Write down a new order."""
+    values = {column.key: getattr(order, column.key) for column in Order.__table__.columns}
+    await (await session.connection()).execute(_PLACE, values)
+
+
 async def keep_status(
     session: AsyncSession, order_id: str, status: str, reason: str | None
 ) -> None:
@@ -69,7 +78,7 @@ async def keep_price(tx: AsyncSession, priced: ProductPriced) -> None:
 
 async def prices(session: AsyncSession, skus: set[str]) -> dict[str, int]:
     """What these cost, in cents; unknown ones are missing."""
-    rows = await session.execute(_PRICES, {"skus": list(skus)})
+    rows = await (await session.connection()).execute(_PRICES, {"skus": list(skus)})
     return {row.sku: row.cents for row in rows}
 
 
