@@ -6,14 +6,25 @@ writer of `seawall.service.sqlite` does), a statement is compiled once and hande
 same transaction. Everywhere else SQLAlchemy runs it.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -32,6 +43,17 @@ class Direct(Protocol):
 
         In the transaction that is open on this connection. Raises sqlite3's errors.
         """
+
+    async def begin(self) -> None: ...
+
+    async def commit(self) -> None:
+        """Return when it is on disk."""
+
+    async def rollback(self) -> None: ...
+
+
+# How to get at such a connection without SQLAlchemy's, for engines that have them.
+DIRECT: WeakKeyDictionary[Engine, Callable[[], Awaitable[Direct]]] = WeakKeyDictionary()
 
 
 class Result(NamedTuple):
@@ -76,31 +98,31 @@ class Prepared:
         session.info[_WAY] = way
         return await self._directly(way, values)
 
-    async def on(self, connection: AsyncConnection, values: Mapping[str, Any]) -> Result:
+    async def on(self, connection: "AsyncConnection | Direct", values: Mapping[str, Any]) -> Result:
         """Run it in the transaction of `connection`."""
-        way = _way(connection)
-        if way is None:
-            return await self._by_sqlalchemy(connection, values)
-        return await self._directly(way, values)
+        if isinstance(connection, AsyncConnection):
+            way = _way(connection)
+            if way is None:
+                return await self._by_sqlalchemy(connection, values)
+            connection = way
+        return await self._directly(connection, values)
 
     async def for_each(
-        self, connection: AsyncConnection, values: Sequence[Mapping[str, Any]]
+        self, connection: "AsyncConnection | Direct", values: Sequence[Mapping[str, Any]]
     ) -> None:
         """Run it with each of `values` in turn."""
-        way = _way(connection)
-        if way is None:
-            await connection.execute(self._said(connection), values)
-            return
-        try:
-            await way.directly(self._sql, [self._bound(one) for one in values], many=True)
-        except sqlite3.Error as error:
-            raise self._as_sqlalchemy_says(error) from error
+        if isinstance(connection, AsyncConnection):
+            way = _way(connection)
+            if way is None:
+                await connection.execute(self._said(connection), values)
+                return
+            connection = way
+        with _as_sqlalchemy_says(self._sql):
+            await connection.directly(self._sql, [self._bound(one) for one in values], many=True)
 
     async def _directly(self, way: Direct, values: Mapping[str, Any]) -> Result:
-        try:
+        with _as_sqlalchemy_says(self._sql):
             return Result(*await way.directly(self._sql, self._bound(values)))
-        except sqlite3.Error as error:
-            raise self._as_sqlalchemy_says(error) from error
 
     async def _by_sqlalchemy(
         self, connection: AsyncConnection, values: Mapping[str, Any]
@@ -116,12 +138,38 @@ class Prepared:
     def _bound(self, values: Mapping[str, Any]) -> list[Any]:
         return [values.get(name, given) for name, given in self._places]
 
-    def _as_sqlalchemy_says(self, error: sqlite3.Error) -> BaseException:
-        # Without the parameters: they are other people's data.
-        return DBAPIError.instance(self._sql, None, error, sqlite3.Error)
-
     def __repr__(self) -> str:
         return f"<Prepared {self._sql}>"
+
+
+@contextmanager
+def _as_sqlalchemy_says(sql: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        # Without the parameters: they are other people's data.
+        raise DBAPIError.instance(sql, None, error, sqlite3.Error) from error
+
+
+@asynccontextmanager
+async def begun(engine: AsyncEngine) -> "AsyncIterator[AsyncConnection | Direct]":
+    """A transaction for prepared statements: committed when the block ends, rolled back when it
+    raises."""
+    connect = DIRECT.get(engine.sync_engine)
+    if connect is None:
+        async with engine.begin() as connection:
+            yield connection
+        return
+    direct = await connect()
+    await direct.begin()
+    try:
+        yield direct
+    except BaseException:
+        with suppress(sqlite3.Error):  # it is undone all the same
+            await asyncio.shield(direct.rollback())
+        raise
+    with _as_sqlalchemy_says("COMMIT"):
+        await direct.commit()
 
 
 def _way(connection: AsyncConnection) -> Direct | None:

@@ -43,7 +43,7 @@ from seawall.facts import Observer, ignore
 from seawall.messaging.announcements import listen
 from seawall.messaging.base import Message, Receipt, Transport
 from seawall.messaging.outbox import RELAYS, Entry
-from seawall.messaging.prepared import Prepared
+from seawall.messaging.prepared import Prepared, begun
 from seawall.messaging.tables import outbox
 
 # The first ceiling of the back-off while broker or database are away.
@@ -357,11 +357,14 @@ class Relay:
         let_go: bool,
     ) -> None:
         """Delete what was published; `let_go` of all else that is ours, for a further try."""
-        async with self._engine.begin() as connection:
-            if stored and self._engine.dialect.name == "sqlite":
+        if not refused and not let_go and self._engine.dialect.name == "sqlite":
+            # By far the most usual end, and on SQLite the quickest words for it.
+            async with begun(self._engine) as short:
                 sent = [{"sent": seq, "relay": self.name} for seq in stored]
-                await _FORGET.for_each(connection, sent)
-            elif stored:
+                await _FORGET.for_each(short, sent)
+            return
+        async with self._engine.begin() as connection:
+            if stored:
                 mine = outbox.c.claimed_by == self.name
                 await connection.execute(delete(outbox).where(outbox.c.seq.in_(stored), mine))
             for entry, error in refused:

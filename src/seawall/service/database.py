@@ -24,6 +24,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
 from seawall.errors import Full, Misconfigured, OutcomeUnknown, Unavailable
+from seawall.messaging import prepared
 from seawall.service import context, sqlite
 from seawall.service.sqlite import LOCK_TIMEOUT, Writer
 
@@ -90,6 +91,7 @@ class Database:
         if chosen.get_backend_name() == "sqlite":
             self._writer = Writer(self._where, partial(_connect, self._engine))
             self._engine = _writing(chosen, self._writer)
+            prepared.DIRECT[self._engine.sync_engine] = self._writer.connect
             if _in_memory(chosen):  # the data is in that connection
                 self._reading = self._engine
         try:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from seawall import Database
-from seawall.messaging.prepared import Prepared
+from seawall.messaging.prepared import Prepared, begun
 from seawall.service.database import PoolSize
 
 metadata = MetaData()
@@ -97,6 +97,22 @@ async def test_many_in_one_go(database: Database) -> None:
     assert await rows(database) == [(7, 1), (7, 2), (7, 3)]
 
 
+async def test_a_short_transaction_is_kept_or_taken_back(database: Database) -> None:
+    async def add(number: int, *, fail: bool = False) -> None:
+        async with begun(database.engine) as short:
+            await ADD.on(short, {"id": number})
+            if fail:
+                raise LookupError
+
+    await add(1)
+    with pytest.raises(LookupError):
+        await add(2, fail=True)
+    with pytest.raises(IntegrityError):
+        await add(1)
+    await add(3)
+    assert await rows(database) == [(7, 1), (7, 3)]
+
+
 async def test_an_engine_without_a_short_way_runs_it_too() -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
     async with engine.begin() as connection:
@@ -104,4 +120,6 @@ async def test_an_engine_without_a_short_way_runs_it_too() -> None:
         await ADD.for_each(connection, [{"id": 1}, {"id": 2}])
         assert (await RAISE.on(connection, {"which": 2})).changed == 1
         assert list((await FIND.on(connection, {"first": 1})).rows) == [(7, 1), (8, 2)]
+    async with begun(engine) as connection:
+        await ADD.on(connection, {"id": 3})
     await engine.dispose()
