@@ -18,7 +18,6 @@ from typing import Any
 from fastapi import Depends
 from sqlalchemy import Connection, MetaData, event, exc, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
@@ -27,6 +26,7 @@ from seawall.errors import Full, Misconfigured, OutcomeUnknown, Unavailable
 from seawall.messaging import prepared
 from seawall.service import context, sqlite
 from seawall.service.sqlite import LOCK_TIMEOUT, Writer
+from seawall.service.sqlite_reading import Readers
 
 Transaction = AsyncSession
 
@@ -68,6 +68,7 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
         self._writer: Writer | None = None
+        self._readers: Readers | None = None
 
     @property
     def size(self) -> PoolSize:
@@ -89,11 +90,15 @@ class Database:
         # In a thread: it imports the driver, which reads files.
         self._engine = self._reading = await asyncio.to_thread(_engine, chosen, self._size)
         if chosen.get_backend_name() == "sqlite":
-            self._writer = Writer(self._where, partial(_connect, self._engine))
+            connect = partial(_connect, self._engine)
+            self._writer = Writer(self._where, connect)
             self._engine = _writing(chosen, self._writer)
             prepared.DIRECT[self._engine.sync_engine] = self._writer.connect
             if _in_memory(chosen):  # the data is in that connection
                 self._reading = self._engine
+            else:
+                self._readers = Readers(self._where, connect, self._size.max_size)
+                self._reading = _reading(chosen, self._size, self._readers)
         try:
             with _translated(self._where):
                 await self._create_tables()
@@ -113,6 +118,9 @@ class Database:
         for engine in engines:
             if engine is not None:
                 await engine.dispose()
+        if self._readers is not None:
+            readers, self._readers = self._readers, None
+            readers.close()
         if self._writer is not None:
             writer, self._writer = self._writer, None
             await writer.close()
@@ -258,8 +266,8 @@ def _normal(url: str) -> URL:
     return parsed.set(drivername=drivers.get(parsed.drivername, parsed.drivername))
 
 
-def _engine(url: URL, size: PoolSize) -> AsyncEngine:
-    pool: dict[str, Any] = {
+def _pool(size: PoolSize) -> dict[str, Any]:
+    return {
         "poolclass": AsyncAdaptedQueuePool,
         "pool_size": size.max_size,  # kept open: opening costs 5 times a query
         "max_overflow": 0,
@@ -267,31 +275,19 @@ def _engine(url: URL, size: PoolSize) -> AsyncEngine:
         "pool_recycle": _RECYCLE,
         "pool_use_lifo": True,
     }
+
+
+def _engine(url: URL, size: PoolSize) -> AsyncEngine:
+    pool = _pool(size)
     if url.get_backend_name() == "postgresql":
         pool |= {"pool_pre_ping": True, "connect_args": {"timeout": 5.0}}
     try:
-        engine = create_async_engine(url, **pool)
+        return create_async_engine(url, **pool)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise Misconfigured(
             f"no driver for the database URL {url.drivername}: {error}",
             fix="pip install 'seawall[postgres]' for PostgreSQL",
         ) from error
-    if url.get_backend_name() == "sqlite":
-        _begin_ourselves(engine)
-    return engine
-
-
-def _begin_ourselves(engine: AsyncEngine) -> None:
-    """Python's sqlite3 begins a transaction at the first INSERT only, which is too late."""
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: DBAPIConnection, record: object) -> None:
-        connection.isolation_level = None
-        sqlite.prepare(connection)
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
 
 
 def _in_memory(url: URL) -> bool:
@@ -315,14 +311,24 @@ def _writing(url: URL, writer: Writer) -> AsyncEngine:
         pool_size=sqlite.MOST,  # these cost nothing: all of them are the writer's one connection
         max_overflow=-1,
     )
+    _begin_ourselves(engine)
+    return engine
+
+
+def _reading(url: URL, size: PoolSize, readers: Readers) -> AsyncEngine:
+    engine = create_async_engine(url, async_creator=readers.connect, **_pool(size))
+    _begin_ourselves(engine)
+    return engine
+
+
+def _begin_ourselves(engine: AsyncEngine) -> None:
+    """Python's sqlite3 begins a transaction at the first INSERT only, which is too late."""
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
         ours = connection.connection.driver_connection
         assert ours is not None, "it was just taken out of the pool"
         await_only(ours.begin())
-
-    return engine
 
 
 @contextmanager

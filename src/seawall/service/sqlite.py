@@ -13,20 +13,17 @@ SQLAlchemy takes this for a connection of aiosqlite (`create_async_engine(async_
 """
 
 import asyncio
-import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from seawall.clock import SYSTEM, Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Unavailable
-
-log = logging.getLogger("seawall.database")
+from seawall.service.sqlite_statements import Statements
 
 # How long a writer of another process may take. Longer than any transaction should, shorter than
 # the usual timeout of a call.
@@ -43,19 +40,6 @@ CONTENDED = 1.0  # seconds
 # A commit is shared by this many at most, that began this long after the first. The first waits
 # for the last; the disk takes about a millisecond, so ten times that is worth no more.
 MOST, OPEN_FOR = 64, 0.005  # transactions, seconds
-
-# A statement that took less may run on the event loop the next time; one that took longer there,
-# not again. As long as one worker of a consumer may keep the loop, twice over.
-QUICK = 0.002  # seconds
-
-# A statement that held the event loop this long is worth a line in the log; and is kept off it
-# until it was quick so often, for its time depends on more than its text. Not for ever: where
-# processors are short every statement is interrupted for so long at some time.
-HELD, TRUSTED_AFTER = 0.05, 100  # seconds, runs
-
-# Texts of statements that are known to be quick. A service has tens; one that makes up new ones
-# all the time begins again.
-KNOWN = 1_000
 
 _PRAGMAS = (
     f"busy_timeout = {int(LOCK_TIMEOUT * 1000)}",  # while a file is opened, or closed by others
@@ -101,15 +85,13 @@ class Writer:
         self._connect = connect
         self._clock = clock
         self.functions: set[str] = set()  # names of those made on the file's connection
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._statements = Statements(where, clock=clock)
         self._opening = asyncio.Lock()
         self._file: sqlite3.Connection | None = None
         self._line: deque[asyncio.Future[None]] = deque()
         self._taken = False  # somebody has the turn, or a commit is under way
         self._group: _Group | None = None
         self._contended_until = 0.0
-        self._quick: set[str] = set()
-        self._distrusted: dict[str, int] = {}  # those that held the loop: quick runs still missing
         self._commits = Tasks()
 
     async def connect(self) -> "Connection":
@@ -122,7 +104,7 @@ class Writer:
         until = self._clock.now() + LOCK_TIMEOUT
         while True:
             try:
-                return await self._in_thread(_open, self._connect)
+                return await self._statements.in_thread(_open, self._connect)
             except sqlite3.OperationalError as error:
                 if not _locked(error) or self._clock.now() > until:
                     raise
@@ -134,8 +116,8 @@ class Writer:
         if self._file is not None:
             file, self._file = self._file, None
             self.functions.clear()
-            await self._in_thread(file.close)
-        self._thread.shutdown(wait=False)
+            await self._statements.in_thread(file.close)
+        self._statements.close()
 
     async def begin(self, file: sqlite3.Connection) -> _Group:
         """Wait for this transaction's turn. Raises `Unavailable` if others keep the file locked."""
@@ -196,7 +178,7 @@ class Writer:
             self._pass_on(file)
             return
         try:
-            await self._in_thread(_end, file)
+            await self._statements.in_thread(_end, file)
         except sqlite3.Error as error:
             group.ended.set_exception(error)
             group.ended.exception()  # a member that was cancelled does not ask
@@ -223,53 +205,7 @@ class Writer:
 
     async def run(self, sql: str, statement: Callable[[], T]) -> T:
         """The result of a statement of the transaction whose turn it is."""
-        if sql in self._quick:
-            return self._here(sql, statement)
-        result: T
-        result, seconds = await self._in_thread(self._timed, statement)
-        if seconds < QUICK and self._is_trusted(sql):
-            if len(self._quick) >= KNOWN:
-                self._quick.clear()
-            self._quick.add(sql)
-        return result
-
-    def _is_trusted(self, sql: str) -> bool:
-        """Whether a statement that was quick just now may run on the event loop the next time."""
-        missing = self._distrusted.get(sql, 0)
-        if missing > 0:
-            self._distrusted[sql] = missing - 1
-        return missing <= 1
-
-    def _here(self, sql: str, statement: Callable[[], T]) -> T:
-        result, seconds = self._timed(statement)
-        if seconds >= QUICK:
-            self._quick.discard(sql)
-        if seconds >= HELD:
-            if len(self._distrusted) >= KNOWN:
-                self._distrusted.clear()
-            known = sql in self._distrusted
-            self._distrusted[sql] = TRUSTED_AFTER
-            level = logging.DEBUG if known else logging.WARNING  # once tells it
-            log.log(level, "%s: held the event loop for %.3f s: %s", self._where, seconds, sql)
-        return result
-
-    def _timed(self, statement: Callable[[], T]) -> tuple[T, float]:
-        began = self._clock.now()
-        result = statement()
-        return result, self._clock.now() - began
-
-    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._thread, work, *args)
-        try:
-            result: T = await asyncio.shield(done)
-        except asyncio.CancelledError:
-            # Whoever is next must not use the file while the thread does.
-            while not done.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([done])
-            raise
-        return result
+        return await self._statements.run(sql, statement)
 
     def __repr__(self) -> str:
         return f"<Writer {self._where} {len(self._line)} waiting>"
@@ -345,14 +281,7 @@ class Connection:
         self, sql: str, parameters: Sequence[Any], *, many: bool = False
     ) -> tuple[Sequence[Any], int]:
         """See `seawall.messaging.prepared.Direct`."""
-
-        def statement() -> tuple[Sequence[Any], int]:
-            if many:
-                return (), self._connection.executemany(sql, parameters).rowcount
-            cursor = self._connection.execute(sql, parameters)
-            return cursor.fetchall() if cursor.description else (), cursor.rowcount
-
-        return await self.run(sql, statement)
+        return await self.run(sql, partial(directly, self._connection, sql, parameters, many=many))
 
     async def create_function(self, name: str, *args: Any, **named: Any) -> None:
         # All of these are one connection, and SQLite replaces no function while a statement runs.
@@ -364,10 +293,26 @@ class Connection:
         return Cursor(self, self._connection.cursor())
 
 
+def directly(
+    file: sqlite3.Connection, sql: str, parameters: Sequence[Any], *, many: bool
+) -> tuple[Sequence[Any], int]:
+    """Run it there, and return its rows and how many were changed."""
+    if many:
+        return (), file.executemany(sql, parameters).rowcount
+    cursor = file.execute(sql, parameters)
+    return cursor.fetchall() if cursor.description else (), cursor.rowcount
+
+
+class Runs(Protocol):
+    """What runs the statements of a cursor."""
+
+    async def run(self, sql: str, statement: Callable[[], T]) -> T: ...
+
+
 class Cursor:
     """A cursor whose rows are fetched with the statement."""
 
-    def __init__(self, connection: Connection, cursor: sqlite3.Cursor) -> None:
+    def __init__(self, connection: "Runs", cursor: sqlite3.Cursor) -> None:
         self._connection = connection
         self._cursor = cursor
         self._rows: Sequence[Any] = ()

@@ -16,7 +16,8 @@ from seawall import Database, OutcomeUnknown, SeawallError, Transaction
 from seawall.clock import SYSTEM
 from seawall.concurrency.tasks import Tasks
 from seawall.service.database import PoolSize
-from seawall.service.sqlite import TRUSTED_AFTER, Writer
+from seawall.service.sqlite import Writer
+from seawall.service.sqlite_statements import TRUSTED_AFTER
 
 metadata = MetaData()
 ROWS = Table("rows", metadata, Column("id", Integer, primary_key=True))
@@ -300,3 +301,25 @@ async def test_a_transaction_beside_a_commit_sees_it_whole(database: Database) -
         await look()
     assert sizes <= {0, 10}
     assert 10 in sizes
+
+
+async def test_what_is_written_in_a_view_waits_for_other_writers_in_a_thread(
+    database: Database, tmp_path: Path
+) -> None:
+    """And is not kept."""
+
+    async def write_in_a_view() -> None:
+        async with database.read() as session:
+            await session.execute(insert(ROWS).values(id=1))
+
+    await write_in_a_view()  # which was quick
+    other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+    other.execute("begin immediate")
+    async with Tasks() as tasks:
+        writing = tasks.start(write_in_a_view())
+        for _ in range(50):  # the loop goes on, or nobody would ever let go of the file
+            await SYSTEM.sleep(0)
+        other.execute("rollback")
+        await writing
+    other.close()
+    assert await ids(database) == set()
