@@ -21,41 +21,42 @@ Step = Callable[[float], object]
 
 def measure(rounds: int = ROUNDS, looks: int = LOOKS) -> list[Row]:
     """`us` of CPU a look: the median of the rounds, with the least and the most."""
-    cases: dict[str, Step] = {f"{name}, as simulated": _pilot(name) for name in PILOTS}
+    cases = {f"{name}, as simulated": _pilot(name) for name in PILOTS}
     cases |= {f"{name}, as it runs": _controller(name) for name in CONTROLLERS}
-    cases["predictive"] = _predictive()
-    return [_timed(name, step, rounds, looks) for name, step in cases.items()]
+    cases["predictive"] = (_predictive(), 1.0)
+    return [_timed(name, step, every, rounds, looks) for name, (step, every) in cases.items()]
 
 
-def _timed(name: str, step: Step, rounds: int, looks: int) -> Row:
+def _timed(name: str, step: Step, every: float, rounds: int, looks: int) -> Row:
+    """Looks as far apart as they are: so long are the histories that are looked at."""
     taken, now = [], 0.0
     for _ in range(rounds):
         began = time.process_time()
         for _ in range(looks):
-            now += 1.0
+            now += every
             step(now)
         taken.append((time.process_time() - began) / looks * 1e6)
     return {"decision": name, "us": median(taken), "least": min(taken), "most": max(taken)}
 
 
-def _pilot(name: str) -> Step:
+def _pilot(name: str) -> tuple[Step, float]:
     """What is offered rises and falls, so that no decision is always the same."""
     pilot, rng, totals = PILOTS[name](Model(), 1), Random(1), Totals()
     seen = Seen(Fleet([0.0] * READY), totals, 0.0)
 
     def step(now: float) -> object:
         offered = 70.0 * READY * rng.uniform(0.5, 1.5)
-        totals.offered += offered
-        totals.served += offered
-        totals.busy += offered / 100.0
-        totals.ready += READY
-        totals.inside += offered * 0.05
+        totals.offered += offered * pilot.every
+        totals.served += offered * pilot.every
+        totals.busy += offered * pilot.every / 100.0
+        totals.ready += READY * pilot.every
+        totals.inside += offered * pilot.every * 0.05
         return pilot.look(seen, now)
 
-    return step
+    return step, pilot.every
 
 
-def _controller(name: str) -> Step:
+def _controller(name: str) -> tuple[Step, float]:
     controller = CONTROLLERS[name]([Target("requests", 70.0)], Bounds(minimum=1, maximum=200))
     rng = Random(1)
 
@@ -63,7 +64,7 @@ def _controller(name: str) -> Step:
         offered = 70.0 * READY * rng.uniform(0.5, 1.5)
         return controller.look(Look(READY, READY, (offered,)), now)
 
-    return step
+    return step, controller.every
 
 
 def _predictive() -> Step:

@@ -214,15 +214,16 @@ class Hpa:
             return by_average(
                 samples.replicas, metric.target, groups, reading.usages, self.tolerances
             )
+        requests = reading.requests
         for pod in samples.pods:
-            if pod.name not in reading.requests:
+            if pod.name not in requests:
                 raise Unknown(f"missing request for {metric.name} in pod {pod.name}")
         return by_utilization(
             samples.replicas,
             metric.target,
             groups,
             reading.usages,
-            reading.requests,
+            requests,
             self.tolerances,
         )
 

@@ -88,7 +88,11 @@ class Behavior:
 def highest(history: History, proposed: int, window: float, now: float) -> int:
     """The most that was proposed in the window: what holds without behavior."""
     cutoff = now - window
-    return max(proposed, max((number for number, at in history if at >= cutoff), default=0))
+    most = proposed
+    for number, at in history:
+        if number > most and at >= cutoff:
+            most = number
+    return most
 
 
 def stabilized(

@@ -71,6 +71,10 @@ class Readiness:
     initial_delay: float = 30.0
 
 
+# A fleet is looked at pod by pod, and reading a member off its class costs as much as a pod.
+_PENDING, _FAILED = Phase.PENDING, Phase.FAILED
+
+
 class Unknown(Exception):
     """The metric gives no number now. The text is what Kubernetes' controller says."""
 
@@ -103,29 +107,34 @@ def group(
 ) -> Groups:
     """Sort pods. Only for CPU does it matter whether a pod is ready: it burns most at its start."""
     ready = 0
-    unready, missing, ignored = set(), set(), set()
+    unready: list[str] = []
+    missing: list[str] = []
+    ignored: list[str] = []
+    usage_of = usages.get
     for pod in pods:
-        if pod.deleted or pod.phase is Phase.FAILED:
-            ignored.add(pod.name)
-        elif pod.phase is Phase.PENDING:
-            unready.add(pod.name)
-        elif pod.name not in usages:
-            missing.add(pod.name)
-        elif cpu and _tells_nothing(pod, usages[pod.name], now, readiness):
-            unready.add(pod.name)
+        phase = pod.phase
+        if pod.deleted or phase is _FAILED:
+            ignored.append(pod.name)
+        elif phase is _PENDING:
+            unready.append(pod.name)
+        elif (usage := usage_of(pod.name)) is None:
+            missing.append(pod.name)
+        elif cpu and _tells_nothing(pod, usage, now, readiness):
+            unready.append(pod.name)
         else:
             ready += 1
     return Groups(ready, frozenset(unready), frozenset(missing), frozenset(ignored))
 
 
 def _tells_nothing(pod: Pod, usage: Usage, now: float, readiness: Readiness) -> bool:
-    if pod.ready is None or pod.started is None:
+    ready, started = pod.ready, pod.started
+    if ready is None or started is None:
         return True
-    if pod.started + readiness.cpu_initialization > now:
+    if started + readiness.cpu_initialization > now:
         # Not ready, or its sample reaches back to when it was not.
-        return not pod.ready or usage.at < pod.ready_changed + usage.window
+        return not ready or usage.at < pod.ready_changed + usage.window
     # Past that time only those that never were ready.
-    return not pod.ready and pod.started + readiness.initial_delay > pod.ready_changed
+    return not ready and started + readiness.initial_delay > pod.ready_changed
 
 
 def by_utilization(
@@ -212,8 +221,10 @@ def total(values: Iterable[int]) -> int:
 
 
 def _of_ready(groups: Groups, usages: Mapping[str, Usage]) -> dict[str, int]:
-    left_out = groups.ignored | groups.unready
-    values = {name: usage.value for name, usage in usages.items() if name not in left_out}
+    values = {name: usage.value for name, usage in usages.items()}
+    for left_out in (groups.ignored, groups.unready):
+        for name in left_out:
+            values.pop(name, None)
     if not values:
         raise Unknown("did not receive metrics for targeted pods (pods might be unready)")
     return values
@@ -222,16 +233,14 @@ def _of_ready(groups: Groups, usages: Mapping[str, Usage]) -> dict[str, int]:
 def _utilization(
     values: Mapping[str, int], requests: Mapping[str, int], target: int
 ) -> tuple[float, int, int]:
-    used = requested = matched = 0
-    for name, value in values.items():
-        if name in requests:
-            used += value
-            requested += requests[name]
-            matched += 1
+    if not values.keys() <= requests.keys():
+        values = {name: value for name, value in values.items() if name in requests}
+    requested = sum(map(requests.__getitem__, values))
     if requested == 0:
         raise Unknown("no metrics returned matched known pods")
+    used = sum(values.values())
     utilization = used * 100 // requested
-    return float(utilization) / float(target), utilization, used // matched
+    return float(utilization) / float(target), utilization, used // len(values)
 
 
 def _average(values: Mapping[str, int], target: int) -> tuple[float, int]:

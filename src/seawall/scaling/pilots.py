@@ -75,13 +75,27 @@ def _inside(totals: Totals) -> float:
     return totals.inside
 
 
-def _pods(fleet: Fleet) -> tuple[Pod, ...]:
-    ready = [
-        Pod(f"r{number}", Phase.RUNNING, False, True, at, at)
-        for number, at in enumerate(fleet.ready)
-    ]
-    starting = [Pod(f"s{number}", Phase.PENDING) for number in range(len(fleet.starting))]
-    return (*ready, *starting)
+class Pods:
+    """A fleet as a HorizontalPodAutoscaler sees it: made when it changed, not at each look."""
+
+    def __init__(self) -> None:
+        self._since: list[float] = []
+        self.ready: tuple[Pod, ...] = ()
+        self.starting: tuple[Pod, ...] = ()
+
+    def follow(self, fleet: Fleet) -> tuple[Pod, ...]:
+        """All of them, ready ones first."""
+        if fleet.ready != self._since:
+            self._since = fleet.ready.copy()
+            self.ready = tuple(_pod(number, at) for number, at in enumerate(self._since))
+        if len(fleet.starting) != len(self.starting):
+            numbers = range(len(fleet.starting))
+            self.starting = tuple(Pod(f"s{number}", Phase.PENDING) for number in numbers)
+        return self.ready + self.starting
+
+
+def _pod(number: int, at: float) -> Pod:
+    return Pod(f"r{number}", Phase.RUNNING, False, True, at, at)
 
 
 class HpaCpuPilot:
@@ -96,6 +110,7 @@ class HpaCpuPilot:
         )
         self._state = self._hpa.begin()
         self._meter = Meter(KUBELET + 2 * SCRAPE)
+        self._pods = Pods()
 
     def look(self, seen: Seen, now: float) -> Decision:
         self._meter.note(seen.totals, now)
@@ -103,17 +118,12 @@ class HpaCpuPilot:
         busy = self._meter.rate(_busy, end - SCRAPE, end)
         ready = self._meter.rate(_ready, end - SCRAPE, end)
         each = 1000 * busy / ready if busy is not None and ready else None
-        pods = _pods(seen.fleet)
-        usages = (
-            {}
-            if each is None
-            else {
-                pod.name: Usage(int(each), end, SCRAPE)
-                for pod in pods
-                if pod.phase is Phase.RUNNING and pod.ready_changed <= end
-            }
-        )
-        reading = PodReadings(usages, dict.fromkeys((pod.name for pod in pods), 1000))
+        pods = self._pods.follow(seen.fleet)
+        usages = {}
+        if each is not None:
+            usage = Usage(int(each), end, SCRAPE)  # load is spread perfectly
+            usages = {pod.name: usage for pod in self._pods.ready if pod.ready_changed <= end}
+        reading = PodReadings(usages, dict.fromkeys([pod.name for pod in pods], 1000))
         samples = HpaSamples(seen.fleet.wanted, pods, (reading,))
         self._state, decision = self._hpa.decide(self._state, samples, now)
         return decision
@@ -131,16 +141,17 @@ class HpaRatePilot:
         )
         self._state = self._hpa.begin()
         self._meter = Meter(45.0)
+        self._pods = Pods()
 
     def look(self, seen: Seen, now: float) -> Decision:
         self._meter.note(seen.totals, now)
         served = self._meter.rate(_served, now - 15.0, now)
         ready = self._meter.rate(_ready, now - 15.0, now)
-        pods = _pods(seen.fleet)
+        pods = self._pods.follow(seen.fleet)
         usages = {}
         if served is not None and ready:
             each = Usage(int(1000 * served / ready), now)
-            usages = {pod.name: each for pod in pods if pod.phase is Phase.RUNNING}
+            usages = {pod.name: each for pod in self._pods.ready}
         samples = HpaSamples(seen.fleet.wanted, pods, (PodReadings(usages),))
         self._state, decision = self._hpa.decide(self._state, samples, now)
         return decision
