@@ -8,6 +8,7 @@ first, as long as its deadline allows an answer. Whoever is refused hears 503 at
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -22,6 +23,7 @@ from seawall.resilience.admission import Adaptive, Admission
 from seawall.resilience.shed import Importance
 from seawall.resilience.waiting import WaitingRoom
 from seawall.service import context
+from seawall.service.beginning import Beginners
 from seawall.service.problem import Problem
 from seawall.telemetry.metrics import Metrics
 
@@ -35,13 +37,6 @@ CALM = 5.0  # seconds
 
 # Of a new answer time in what an answer usually takes.
 _LEARNS = 0.1
-
-# A turn of the loop that took longer was held up by a handler that does not wait.
-_HELD = 0.001  # seconds
-
-# Turns in which to look round: a connection, its request, its task. Some 10 µs each.
-_TURNS = 64
-_QUIET = 4  # of them in which nobody came
 
 _IMPORTANCE = b"x-importance"
 _SAID = {one.value.encode(): one.value for one in Importance}
@@ -144,7 +139,7 @@ class Gate:
             *_rules(Importance.CRITICAL, config.critical),
             *_rules(Importance.SHEDDABLE, config.sheddable),
         ]
-        self._arrived = 0
+        self._beginners = Beginners(tuple(Importance), clock)
         self._usual = 0.0  # seconds that an answer takes
         self._refused = 0
         self._since = self._last = 0.0  # of the overload, while `_refused`
@@ -175,7 +170,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        self._arrived += 1
+        self._beginners.arrived += 1
         importance, now = self._importance(scope), self._clock.now()
         if not self._enters(importance):
             reason = await self._waited(importance, now)
@@ -184,29 +179,19 @@ class Gate:
                 return
         place = _Place(self, importance, send, self._clock)
         try:
-            await self._look_round()
-            await self.app(scope, receive, place.send)
+            if await self._beginners.begin(importance, self._patience(importance)):
+                await self.app(scope, receive, place.send)
+                return
+            place.give_up()
         finally:
             place.leave()
+        await self._refuse(scope, send, importance, "waited")
 
-    async def _look_round(self) -> None:
-        """Let in or refuse whoever has come by now, before a request is worked on.
-
-        A handler that does not wait is done before the next request is looked at: none would ever
-        be one too many, and all would queue where nobody sees them. If one has held the loop, more
-        may have come than a turn of it takes in: it accepts one connection a turn.
-        """
-        began = self._clock.now()
-        await self._clock.sleep(0)
-        if self._clock.now() - began < _HELD:
-            return
-        quiet = 0
-        for _ in range(_TURNS):
-            before = self._arrived
-            await self._clock.sleep(0)
-            quiet = quiet + 1 if self._arrived == before else 0
-            if quiet == _QUIET:
-                return
+    def _patience(self, importance: str) -> float:
+        """Seconds in which it is to begin, now that it has a place."""
+        remaining = context.current().remaining()
+        longest = math.inf if importance == Importance.CRITICAL else self._wait
+        return longest if remaining is None else min(longest, remaining)
 
     def _importance(self, scope: Scope) -> str:
         for name, value in scope["headers"]:
@@ -244,10 +229,11 @@ class Gate:
                 let_in = await turn.told
         except BaseException as exc:
             self._room.leave(turn)
+            if isinstance(exc, TimeoutError):
+                # Where a handler held the loop, its place and the end of its patience come at once.
+                return "" if turn.is_in else "waited"
             if turn.is_in:  # it got its place at the moment in which it left
                 self.release(importance)
-            if isinstance(exc, TimeoutError):
-                return "waited"
             raise
         return "" if let_in else "queue"
 
@@ -343,6 +329,10 @@ class _Place:
                 dropped = message["status"] == 503
                 self._gate.answered(self._clock.now() - self._began, dropped)
         await self._send(message)
+
+    def give_up(self) -> None:
+        """It never began: more were let in than can be worked on."""
+        self._gate.admission.observe(self._clock.now() - self._began, True, self._clock.now())
 
     def leave(self) -> None:
         importance, self._importance = self._importance, ""
