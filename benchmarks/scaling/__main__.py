@@ -26,7 +26,7 @@ OVERLOAD = (
 )
 
 
-MANY = ("strategy", "played", "hours", "cores", "s", "thousand_days_s")
+MANY = ("strategy", "services", "hours", "cores", "s", "cpu_s", "replica_hours")
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def _overload(chosen: argparse.Namespace) -> Found:
 
 
 def _many(chosen: argparse.Namespace) -> Found:
-    found = many.measure(2, many.DAY / 24) if chosen.quick else many.measure(8)
+    found = many.measure(20, many.DAY / 24) if chosen.quick else many.measure(1000)
     return "seconds of the simulator", MANY, found
 
 

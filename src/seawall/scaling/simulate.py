@@ -152,7 +152,7 @@ def play(
 
     0 begins with as many as the first second needs.
     """
-    _check(trace, model, step)
+    check(trace, model, step)
     fleet = Fleet([-math.inf] * (begin or max(1, model.needed(trace.rate(0.0)))))
     totals, waiting, next_look = Totals(), 0.0, pilot.every
     tally = _Tally(model, step, trace.seconds)
@@ -183,7 +183,7 @@ def play(
     return tally.run(totals)
 
 
-def _check(trace: Trace, model: Model, step: float) -> None:
+def check(trace: Trace, model: Model, step: float) -> None:
     if not step > 0 or trace.seconds / step > MOST_STEPS:
         raise Misconfigured(
             f"{trace.seconds} s in steps of {step} s", fix="steps of half a second are plenty"
@@ -263,7 +263,7 @@ class _Tally:
             over_share=self._over / seconds,
             shed=totals.shed / offered,
             violations=self._late / offered,
-            p99=self._model.took + _quantile(self._waits, 0.99) / 100,
+            p99=self._model.took + quantile(self._waits, 0.99) / 100,
             longest_under=self._longest_under,
             peak=self._peak,
             changes=self._changes / hours,
@@ -281,7 +281,7 @@ class _Tally:
         self._steps += 1
 
 
-def _quantile(counts: Sequence[float], share: float) -> int:
+def quantile(counts: Sequence[float], share: float) -> int:
     """The first place up to which `share` of all is."""
     left = sum(counts) * share
     for place, count in enumerate(counts):

@@ -187,7 +187,8 @@ class Surge:
         is_surge = fast > state.level + chance
         level = state.level + new * (offered - state.level)
         slow = state.slow + newest * (offered - state.slow)
-        deviation = min((offered - state.level) ** 2, 9 * variance)
+        off = offered - state.level
+        deviation = min(off * off, 9 * variance)
         expected = level
         trend = (level - slow) / (2 * self.steady)
         if trend > 0 and level - slow > TREND * math.sqrt(variance * new / (2 - new)):
