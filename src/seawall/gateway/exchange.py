@@ -162,12 +162,12 @@ class Exchange:
         attempt = self.attempt
         return None if attempt is None else attempt.upstream
 
-    def identify(self, claims: Claims) -> None:
-        """The caller is known; the service is told in fields that no client can set."""
+    def identify(self, claims: Claims, lines: bytes) -> None:
+        """The caller is known; the service is told in lines that no client can set."""
         self.subject = claims.subject
         self.scopes = claims.scopes
         self.plan_name = claims.plan
-        self.identity = forwarding.identity_lines(claims)
+        self.identity = lines
 
     def tell(self, fields: dict[str, str]) -> None:
         """Add fields to the answer, whoever gives it."""

@@ -114,8 +114,8 @@ def request_bytes(exchange: "Exchange", until: float, now: float) -> bytes:
     remaining = until - now - ALLOWANCE
     if not 0 < remaining < MAX_REMAINING:
         remaining = 0.0 if remaining <= 0 else MAX_REMAINING
-    more = b""
-    if exchange.identity or head.body == CHUNKED or head.upgrade or head.trailers:
+    more = exchange.identity
+    if head.body == CHUNKED or head.upgrade or head.trailers:
         more = _more(exchange)
     if not head.authority:  # HTTP/1.0 knows no Host, the service's server insists on one
         head.authority = exchange.cluster_name().encode()

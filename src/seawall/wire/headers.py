@@ -40,8 +40,11 @@ UNBELIEVED: Final = 21  # as those, but a route may set it itself
 SERVED_BY: Final = 22  # in responses
 IMPORTANCE: Final = 23
 FORWARDED: Final = 24  # as those that are not believed, but where trusted proxies write it
+CREDENTIAL: Final = 25  # plain, and reported so that nobody has to look for it
 
 INVALID: Final = -1
+
+AUTHORIZATION: Final = b"authorization"
 
 _HOP_BY_HOP: Final = {
     b"keep-alive": HOP,
@@ -170,6 +173,12 @@ def request_kind(name: bytes) -> int:
 
 
 @lru_cache(maxsize=4096)
+def reported_kind(name: bytes) -> int:
+    """The same for whoever reads a head, who is told of a plain field more."""
+    return CREDENTIAL if name.lower() == AUTHORIZATION else request_kind(name)
+
+
+@lru_cache(maxsize=4096)
 def response_kind(name: bytes) -> int:
     """What a response's field is to a proxy; INVALID if this cannot name a field."""
     return _kind(name, _RESPONSE)
@@ -189,7 +198,7 @@ def may_trail(name: bytes) -> bool:
     return not lower.startswith(b"access-control-")
 
 
-REQUEST_KINDS: Final = _spelled(_REQUEST)
+REQUEST_KINDS: Final = _spelled(_REQUEST | {AUTHORIZATION: CREDENTIAL})
 RESPONSE_KINDS: Final = _spelled(_RESPONSE)
 
 

@@ -59,8 +59,8 @@ UNTIL_CLOSE: Final = -2
 _REQUEST: Final = Kinds(
     headers.REQUEST_KINDS,
     headers.FAMILIES,
-    headers.request_kind,
-    kept=(headers.HOST, headers.RANGE, headers.CONTENT_LENGTH),
+    headers.reported_kind,
+    kept=(headers.HOST, headers.RANGE, headers.CONTENT_LENGTH, headers.CREDENTIAL),
     most=MAX_FIELDS,
     refused=(400, 431),
 )
@@ -79,13 +79,15 @@ class RequestHead(Head):
 
     `lines` are the field lines to pass on, as received, without framing, hop-by-hop and boundary
     fields. Boundary fields (headers.BOUNDARY and above) are in `boundary` by their kind; several
-    of one kind are joined by ", ". `body` is a length, or CHUNKED.
+    of one kind are joined by ", ". `body` is a length, or CHUNKED. `credential` is what
+    Authorization held, as received; it is one of the lines all the same.
     """
 
     __slots__ = (
         "authority",
         "body",
         "boundary",
+        "credential",
         "expects_continue",
         "host",
         "keep_alive",
@@ -114,10 +116,26 @@ class RequestHead(Head):
         self.expects_continue: bool = False
         self.trailers: bool = False  # the client reads them
         self.boundary: dict[int, bytes] = {}
+        self.credential: bytes | None = None
 
     def remove(self, name: bytes) -> None:
         """Take a plain field out, so that it is not passed on."""
         self.lines = [line for line in self.lines if name_of(line) != name]
+
+    def sole_credential(self) -> bytes:
+        """What the one Authorization of a head holds that nobody has edited; or nothing, which
+        says that it must be looked for."""
+        return b"" if self.credential is None or self.cut is not None else self.credential
+
+    def remove_credential(self, value: bytes) -> None:
+        """Take out the line whose value is what `sole_credential` gave."""
+        whole = self.whole
+        at = whole.find(value)
+        begin, end = whole.rfind(b"\n", 0, at) + 1, whole.find(b"\n", at) + 1
+        if self.cut is None and name_of(whole[begin:end]) == headers.AUTHORIZATION:
+            self.whole = whole[:begin] + whole[end:]
+        else:
+            self.remove(headers.AUTHORIZATION)  # edited, or another field holds the same
 
 
 class ResponseHead(Head):
@@ -182,7 +200,7 @@ def _oversized(data: bytes) -> BadMessage:
     return BadMessage(431, f"the head is longer than {MAX_HEAD} bytes")
 
 
-def scan_request(data: bytes, end: int) -> RequestHead:
+def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a field costs more
     """Read the head `data[:end]`, whose end `head_end` has found. Raises `BadMessage`."""
     first = walked_line(data) if _COMPILED else data.find(b"\r\n")
     head = _request_line(data[:first])
@@ -203,6 +221,10 @@ def scan_request(data: bytes, end: int) -> RequestHead:
                 raise BadMessage(416, f"more than {MAX_RANGES} ranges")
         elif kind < headers.BOUNDARY:
             special.append((kind, value))
+        elif kind == headers.CREDENTIAL:
+            if head.credential is not None:
+                head.cut = head.lines  # there are two: let them be looked for
+            head.credential = value
         else:
             before = head.boundary.get(kind)
             head.boundary[kind] = value if before is None else before + b", " + value

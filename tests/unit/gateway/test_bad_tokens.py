@@ -14,6 +14,7 @@ import pytest
 from seawall.gateway.auth import Provider
 from seawall.gateway.config import Route
 from seawall.identity.api_keys import ApiKey, ApiKeys
+from seawall.identity.claims import BadSignature, Claims
 from seawall.identity.signing import SigningKey
 from tests.support.wires import Pair
 from tests.unit.identity.test_tokens import GOOD, NOW, SIGNER, b64, signed, verifier
@@ -119,3 +120,38 @@ def test_row_50_a_token_is_not_sent_on() -> None:
     assert b"\r\nx-identity-subject: ann\r\n" in sent
     pair, (sent,) = asked("x-api-key: secret", path="/machines")
     assert b"secret" not in sent
+
+
+class Moody:
+    """A verifier that knows one caller, and may change its mind."""
+
+    def __init__(self) -> None:
+        self.claims: Claims | None = Claims("ann", "https://users", ("read",))
+
+    def verify(self, presented: str, now: float) -> Claims:
+        if self.claims is None or presented != "token":
+            raise BadSignature
+        return self.claims
+
+
+def test_who_was_known_is_asked_about_again_each_time() -> None:
+    verifier, scope = Moody(), ("write",)
+    routes = (
+        Route(service="shop", auth="users"),
+        Route(service="shop", path="/w", auth="users", scopes=scope),
+    )
+    pair = Pair(routes=routes, providers={"users": Provider(verifier)})
+
+    def ask(path: str = "/", *more: str) -> list[bytes]:
+        fields = ["host: a", "Authorization: Bearer token", *more]
+        return pair.feed("\r\n".join([f"GET {path} HTTP/1.1", *fields, "", ""]).encode())
+
+    for _ in range(2):
+        assert b"\r\nx-identity-subject: ann\r\n" in ask()[0]
+    assert b"uthorization" not in ask("/", "x-copy: Bearer token")[0]
+    assert ask("/w") == ask("/?access_token=x") == []
+    verifier.claims = Claims("bob", "https://users", scope)
+    assert b"\r\nx-identity-subject: bob\r\n" in ask("/w")[0]
+    verifier.claims = None
+    assert ask() == []
+    assert pair.statuses == [200, 200, 200, 403, 400, 200, 401]

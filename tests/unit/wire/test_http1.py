@@ -500,3 +500,38 @@ def test_the_comparison_compares_something() -> None:
 @example(b"+1")
 def test_a_number_is_read_alike_in_both_ways(value: bytes) -> None:
     assert walked_number(value) == (int(value) if value.isdigit() else -1)
+
+
+def credential(*lines: bytes) -> tuple[RequestHead, bytes]:
+    data = b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *lines, b"", b""])
+    head = scan_request(data, len(data))
+    return head, head.sole_credential()
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"authorization", b"AUTHORIZATION"])
+def test_a_credential_is_told_and_can_be_taken_out(name: bytes) -> None:
+    head, value = credential(name + b":  Bearer a.b.c ", b"X: 1")
+    assert value == b"Bearer a.b.c"
+    head.remove_credential(value)
+    assert head.block() == b"Host: a\r\nX: 1\r\n"
+
+
+@pytest.mark.parametrize("before", [b"X: Basic xyz", b"Cookie: a=Basic xyz"])
+def test_another_field_that_holds_the_same_stays(before: bytes) -> None:
+    head, value = credential(before, b"Authorization: Basic xyz")
+    head.remove_credential(value)
+    assert head.lines == [b"Host: a", before]
+
+
+@pytest.mark.parametrize("second", [b"Authorization: b", b"authorization: b", b"AUTHORIZATION:"])
+@pytest.mark.parametrize("first", [b"Authorization: a", b"Authorization:"])
+def test_two_credentials_are_not_told_as_one(first: bytes, second: bytes) -> None:
+    head, value = credential(first, second)
+    assert value == b""
+    assert len(head.values(b"authorization")) == 2
+
+
+def test_a_credential_is_not_told_of_a_head_that_was_edited() -> None:
+    head, _ = credential(b"Authorization: a")
+    head.lines.append(b"authorization: b")
+    assert head.sole_credential() == b""
