@@ -7,14 +7,15 @@ through every change around it.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from seawall.errors import NoInstance
 from seawall.facts import Observer
 from seawall.gateway.config import GatewayConfig, Upstreams
 from seawall.gateway.keys import Key, Stickiness, key_of
-from seawall.gateway.picker import Picker, less_busy, load
+from seawall.gateway.picker import Picker, load
 from seawall.gateway.upstream import ALWAYS, Dialer, Endpoint
 from seawall.gateway.verdicts import GOOD, NEITHER
 from seawall.resilience.admission import Admission
@@ -28,6 +29,10 @@ from seawall.topology import ANY, Constraint, Instance, InstanceState, resolve
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
+
+
+# Of so many instances each pair is written down beforehand: 14 KB at most.
+MAX_PAIRED: Final = 16
 
 
 class View(Protocol):
@@ -55,9 +60,10 @@ class Cluster:
     """The instances of one service in the versions that a route allows."""
 
     __slots__ = (
-        "_balancer", "_observer", "_random", "_usable", "admission", "attempts", "breaker",
-        "budget", "config", "constraint", "ejected", "ejections", "endpoints", "in_flight", "key",
-        "max_requests", "outliers", "picker", "service", "sticky", "watches", "why_empty",
+        "_balancer", "_observer", "_pairs", "_random", "_usable", "_ways", "admission", "attempts",
+        "breaker", "budget", "config", "constraint", "ejected", "ejections", "endpoints",
+        "in_flight", "key", "max_requests", "outliers", "picker", "service", "sticky", "watches",
+        "why_empty",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +101,8 @@ class Cluster:
         # Whether it wants to hear of each answer.
         self.watches: bool = self.sticky is not None or self.picker.ewma is not None
         self._usable: Sequence[Endpoint] = ()
+        self._pairs: list[tuple[Endpoint, Endpoint]] = []  # who may be drawn together
+        self._ways: float = 0.0  # how many these are
         self._balancer: LeastRequest = LeastRequest(rng)
         self._random: Callable[[], float] = rng.random
         self.outliers: Outliers = Outliers(config.outliers)
@@ -131,7 +139,9 @@ class Cluster:
         keys = [endpoint.key for endpoint in self.endpoints]
         self.ejected = frozenset(keys).difference(self.outliers.usable(keys, now))
         ill = [e.key for e in self.endpoints if e.health is not None and not e.health.healthy]
-        self._usable = self.picker.settle(self.endpoints, self.ejected.union(ill))
+        usable = self._usable = self.picker.settle(self.endpoints, self.ejected.union(ill))
+        self._pairs = list(permutations(usable, 2)) if len(usable) <= MAX_PAIRED else []
+        self._ways = float(len(self._pairs))
 
     def weigh(self) -> None:
         """Weights may have changed."""
@@ -169,12 +179,11 @@ class Cluster:
         if not usable:
             return None
         if self.picker.plain:
-            if len(usable) == 1:
-                endpoint = usable[0]
-            elif avoid:
+            if avoid or not self._ways:
                 endpoint = self._balancer.pick(usable, load, avoid)
-            else:
-                endpoint = less_busy(usable, self._random())
+            else:  # what the balancer does, for whom nearly every request asks
+                one, other = self._pairs[int(self._random() * self._ways)]
+                endpoint = one if one.in_flight <= other.in_flight else other
         else:
             endpoint = self.picker.pick(avoid, key)
         if avoid and endpoint in avoid:

@@ -191,9 +191,8 @@ class Downstream(Timed):
             deadline = self._write_by
         if self._body_by < deadline:
             deadline = self._body_by
-        wheel = self._proxy.wheel
-        if self.slot < 0 or deadline < self.slot * wheel.tick - wheel.tick:
-            wheel.watch(self, deadline)
+        if deadline < self.soon:
+            self._proxy.wheel.watch(self, deadline)
         else:
             self.deadline = deadline
 

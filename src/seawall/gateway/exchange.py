@@ -78,9 +78,9 @@ class Exchange:
         self.identity: bytes = b""  # header lines about caller and arm, for the service
         self.told: bytes = b""  # header lines for the client, each with its line end
         self.coder: Coder | None = None  # what the answer's body goes through
-        ids = proxy.ids.take(48)
-        self.trace_id: bytes = ids[:32]
-        self.span_id: bytes = ids[32:]
+        self.trace_id: bytes
+        self.span_id: bytes
+        self.trace_id, self.span_id = proxy.ids.pair()
         self.trace_tail: bytes = SAMPLED  # behind the ids: flags and state
         self.request_id: bytes = self.trace_id
         self.attempt: Attempt | None = None  # the one under way
@@ -326,7 +326,11 @@ class Exchange:
         """The attempt has its whole answer: its connection can carry another exchange."""
         upstream, attempt.upstream = attempt.upstream, None
         assert upstream is not None
-        self.leave(attempt, verdict, now)
+        if verdict == GOOD and not self.rivals:  # which is what almost every one comes to
+            attempt.leave(GOOD, self.started + self.waited)
+            self.attempt = None
+        else:
+            self.leave(attempt, verdict, now)
         if self.body_done and not (self.bytes_in and upstream.transport.get_write_buffer_size()):
             upstream.release(now)
         else:

@@ -36,21 +36,8 @@ def load(endpoint: Endpoint) -> float:
     return (endpoint.in_flight + 1) / (endpoint.weight or 1.0)
 
 
-def less_busy(endpoints: Sequence[Endpoint], drawn: float) -> Endpoint:
-    """Of two among equals the one with less under way: what `LeastRequest` does, for whom nearly
-    every request asks. `drawn` is in [0, 1)."""
-    count = len(endpoints)
-    pair = int(drawn * float(count * (count - 1)))
-    first = pair // (count - 1)
-    second = pair % (count - 1)
-    if second >= first:
-        second += 1
-    one, other = endpoints[first], endpoints[second]
-    return one if one.in_flight <= other.in_flight else other
-
-
 def busy(endpoint: Endpoint) -> float:
-    """The same without its size: what moves with a weight would move keys."""
+    """How busy it is, whatever its size: what moves with a weight would move keys."""
     return endpoint.in_flight + 1.0
 
 

@@ -14,11 +14,13 @@ NEVER: Final = float("inf")
 class Timed:
     """Something with a deadline."""
 
-    __slots__ = ("deadline", "slot")
+    __slots__ = ("deadline", "slot", "soon")
 
     def __init__(self) -> None:
         self.deadline: float = NEVER
         self.slot: int = -1  # where it stands in the wheel; -1 = nowhere
+        # A deadline before this is for the wheel to `watch`; another is just written down.
+        self.soon: float = NEVER
 
     def expire(self, now: float) -> None:
         """The deadline has passed; another may be set."""
@@ -57,6 +59,7 @@ class Wheel:
                 if timed.slot != slot:
                     continue  # it was entered anew, closer, and has been looked at there
                 timed.slot = -1
+                timed.soon = NEVER
                 if timed.deadline <= now:
                     timed.deadline = NEVER
                     yield timed
@@ -66,6 +69,7 @@ class Wheel:
     def _enter(self, timed: Timed, slot: int) -> None:
         slot = max(slot, self._at + 1)
         timed.slot = slot
+        timed.soon = (slot - 1) * self.tick
         entries = self._slots.get(slot)
         if entries is None:
             self._slots[slot] = [timed]

@@ -224,10 +224,10 @@ class Upstream(Timed):
         self.served += 1
         endpoint.idle.append(self)
         deadline = now + endpoint.idle_timeout
-        if self.slot >= 0:
-            self.deadline = deadline
-        else:
+        if deadline < self.soon:
             self._dialer.wheel.watch(self, deadline)
+        else:
+            self.deadline = deadline
 
     def close(self) -> None:
         """Close at once; nobody hears of it. Calling it twice is fine."""

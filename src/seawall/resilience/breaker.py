@@ -225,7 +225,11 @@ class Breaker:
             return self.failed(permit, now)
         if self._state is _CLOSED:
             self._consecutive = 0
-            self._window.add_good(now)
+            window = self._window
+            if now < window.until:
+                window.fresh += 1
+            else:
+                window.add_good(now)
             return None
         if not self._returned(permit):
             return None

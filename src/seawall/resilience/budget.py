@@ -27,7 +27,11 @@ class RetryBudget:
 
     def deposit(self, now: float) -> None:
         """A call was made for the first time."""
-        self._tries.add_good(now)
+        tries = self._tries
+        if now < tries.until:
+            tries.fresh += 1
+        else:
+            tries.add_good(now)
 
     def withdraw(self, now: float) -> bool:
         """True if one retry may be made; it is then taken off the budget."""

@@ -5,6 +5,7 @@ trace; it is never an error of the request.
 """
 
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +24,10 @@ _MAX_STATE: Final = 512  # characters that everybody must pass on (section 3.3.1
 _ZEROS: Final = b"0" * 4096
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
+_NO_DIGITS: Final = b"0" * 16
+# A trace and a span, as digits; so many are drawn at once.
+_PAIR: Final = struct.Struct("32s16s")
+_PAIRS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +94,14 @@ def _state(text: str) -> str:
 class Ids:
     """Random hexadecimal digits, cut from a pool so that a request does not enter the kernel."""
 
-    __slots__ = ("_at", "_draw", "_pool")
+    __slots__ = ("_at", "_draw", "_pairs", "_pool")
 
     def __init__(self, draw: Callable[[int], bytes]) -> None:
         """`draw(n)` returns n random bytes, as `os.urandom` and `Random.randbytes` do."""
         self._draw = draw
         self._pool: bytes = b""
         self._at = 0
+        self._pairs: list[tuple[bytes, bytes]] = []
 
     def take(self, digits: int) -> bytes:
         """The next `digits` digits, at most 4,096; never zeros only."""
@@ -106,3 +112,11 @@ class Ids:
         self._at = at + digits
         found = self._pool[at : at + digits]
         return found if found > _ZEROS else found[:-1] + b"1"
+
+    def pair(self) -> tuple[bytes, bytes]:
+        """The ids of a trace and of a span, none of them zeros only."""
+        if not self._pairs:
+            digits = self._draw(_PAIRS * _PAIR.size // 2).hex().encode()
+            digits = digits.replace(_NO_DIGITS, _NO_DIGITS[:-1] + b"1")
+            self._pairs = list(_PAIR.iter_unpack(digits))
+        return self._pairs.pop()

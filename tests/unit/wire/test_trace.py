@@ -92,3 +92,18 @@ def test_ids_are_cut_from_a_pool_and_never_zero() -> None:
     assert {len(one) for one in taken} == {48}
     assert len(drawn) == 3
     assert Ids(bytes).take(16) == b"0" * 15 + b"1"
+
+
+def test_pairs_of_ids_come_from_a_pool() -> None:
+    drawn: list[int] = []
+
+    def draw(size: int) -> bytes:
+        drawn.append(size)
+        return Random(len(drawn)).randbytes(size)
+
+    ids = Ids(draw)
+    taken = [ids.pair() for _ in range(300)]
+    assert len({trace + span for trace, span in taken}) == 300
+    assert {(len(trace), len(span)) for trace, span in taken} == {(32, 16)}
+    assert len(drawn) == 3
+    assert Ids(bytes).pair() == ((b"0" * 15 + b"1") * 2, b"0" * 15 + b"1")
