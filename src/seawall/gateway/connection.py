@@ -259,7 +259,7 @@ class Downstream(Timed):
         """End what is under way, as if the client had left: the gateway's time is up."""
         exchange = self.exchange
         if self._tunnel is not None and exchange is not None and not self.write_paused:
-            self._tunnel.end(self._proxy.now())  # with what was said so far, and then an end
+            self._tunnel.go_away(self._proxy.now())
             return
         self.abort()
         if exchange is not None:

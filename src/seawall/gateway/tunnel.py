@@ -1,6 +1,7 @@
 """After an upgrade: bytes both ways, as they come, until both sides have ended or nothing comes.
 
-Nobody looks at the bytes, so they are counted: a tunnel ends after so many, and after so long.
+Nobody looks at the bytes, so they are counted: a tunnel ends after so many, and after so long. Of
+a WebSocket it is known where the service's frames end, so that a gateway that goes can say so.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from seawall.gateway.answers import Flag
 from seawall.gateway.timers import NEVER
 from seawall.gateway.upstream import Upstream
 from seawall.gateway.verdicts import GOOD, NEITHER
+from seawall.wire import websocket
 from seawall.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def switched(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest:
         exchange.told += cluster.sticky.told(exchange, upstream.endpoint.token)
     exchange.down.write(forwarding.switch_bytes(exchange, head, rest))
     tunnel = exchange.tunnel = Tunnel(exchange, proxy, upstream, idle)
-    tunnel.begin()
+    tunnel.begin(rest)
     exchange.down.begin_tunnel(tunnel)
     return tunnel
 
@@ -41,7 +43,9 @@ class Tunnel:
     for `half_close` seconds.
     """
 
-    __slots__ = ("_exchange", "_half_ended", "_idle", "_left", "_proxy", "_until", "_upstream")
+    __slots__ = (
+        "_exchange", "_frames", "_half_ended", "_idle", "_left", "_proxy", "_until", "_upstream",
+    )  # fmt: skip
 
     def __init__(
         self, exchange: "Exchange", proxy: "Proxy", upstream: Upstream, idle: float
@@ -57,7 +61,13 @@ class Tunnel:
         self._until: float = proxy.now() + (lifetime or NEVER)
         self._left: float = (edge.tunnel_bytes if size is None else size) or NEVER
 
-    def begin(self) -> None:
+        is_websocket = exchange.head.upgrade == websocket.NAME
+        self._frames: websocket.Frames | None = websocket.Frames() if is_websocket else None
+
+    def begin(self, said: bytes) -> None:
+        """The service has `said` this already."""
+        if self._frames is not None:
+            self._frames.feed(said)
         self._touch()
         self._exchange.down.arm(self._exchange.due)
 
@@ -73,6 +83,8 @@ class Tunnel:
     def from_service(self, data: bytes) -> None:
         exchange = self._exchange
         exchange.bytes_out += len(data)
+        if self._frames is not None:
+            self._frames.feed(data)
         exchange.down.write(data)
         self._carried(len(data))
 
@@ -81,6 +93,13 @@ class Tunnel:
         exchange.bytes_in += len(data)
         self._upstream.transport.write(data)
         self._carried(len(data))
+
+    def go_away(self, now: float) -> None:
+        """The gateway's time is up: end it with what was said so far. Who speaks WebSocket is
+        told why, unless that would be within a frame."""
+        if self._frames is not None and self._frames.may_close and not self._half_ended:
+            self._exchange.down.write(websocket.GOING_AWAY)
+        self.end(now)
 
     def end(self, now: float) -> None:
         """Both sides have ended, or the instance's was lost."""

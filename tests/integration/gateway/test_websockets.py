@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    InvalidStatus,
+)
 from websockets.http11 import Request, Response
 
 from seawall.errors import Misconfigured
@@ -272,8 +277,9 @@ async def test_a_gateway_that_stops_lets_its_tunnels_end_and_then_ends_them() ->
             assert await polite.recv() == "still here"
             await polite.close(1000, "done")
             assert not stopping.done()
-            with pytest.raises(ConnectionClosedError):
+            with pytest.raises(ConnectionClosedOK):
                 await other.recv()
+        assert other.close_code == 1001
         await eventually(lambda: sorted(service.closed) == [(1000, "done"), (1006, "")])
 
 
