@@ -9,7 +9,7 @@ from seawall.wire.fields import BadMessage, Head, Kinds, sifted, walked
 REQUEST = Kinds(
     headers.REQUEST_KINDS,
     headers.FAMILIES,
-    headers.request_kind,
+    headers.reported_kind,
     kept=(headers.HOST, headers.CONTENT_LENGTH),
     most=8,
     refused=(400, 431),
@@ -73,7 +73,7 @@ def test_a_head_is_read_alike_in_both_ways(lines: list[bytes], kinds: Kinds) -> 
 def test_every_name_that_means_something_is_looked_up(fields: list[tuple[bytes, bytes]]) -> None:
     good = [(name, b"x") for name, _ in fields if headers.is_token(name)]
     data = head_of([name + b":" + value for name, value in good])
-    kinds = [headers.request_kind(name) for name, _ in good]
+    kinds = [headers.reported_kind(name) for name, _ in good]
     assert walked(Head(), data, len(FIRST), len(data), REQUEST) == [
         (kind, b"x") for kind in kinds if kind
     ]
