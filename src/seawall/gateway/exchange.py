@@ -78,8 +78,6 @@ class Exchange:
         self.identity: bytes = b""  # header lines about caller and arm, for the service
         self.told: bytes = b""  # header lines for the client, each with its line end
         self.coder: Coder | None = None  # what the answer's body goes through
-        self.trace_id: bytes
-        self.span_id: bytes
         self.trace_id, self.span_id = proxy.ids.pair()
         self.trace_tail: bytes = SAMPLED  # behind the ids: flags and state
         self.request_id: bytes = self.trace_id
