@@ -27,7 +27,7 @@ from seawall.messaging.base import Message, Subscription
 from seawall.messaging.consumer import ConsumerConfig
 from seawall.messaging.policy import RetryPolicy
 from seawall.messaging.ticks import Missed, ticks_of
-from seawall.service import answers, backlog, context, contracts, publishing
+from seawall.service import answers, backlog, context, contracts, documents, publishing
 from seawall.service.calls import ClientConfig
 from seawall.service.client import Client
 from seawall.service.database import Database, PoolSize, Transaction
@@ -126,6 +126,7 @@ class Service(FastAPI):
         self.router.route_class = Route
         answers.install(self)
         contracts.show(self, lambda: self.contract)
+        documents.gather(self.router.routes)
         self.gauges = Gauges(self, self._declared, self.metrics)
         self._operations = Operations(self)
         self._edge = Edge(
