@@ -4,13 +4,14 @@ Almost every line is passed on as it is, so what is kept is one piece of bytes, 
 lines only for whoever asks for them. There are two ways to read a head, since compiled code is
 quickest where it looks at bytes itself and the interpreter where it leaves that to methods:
 
-- `sifted` says what holds, and why a head is refused;
+- `sifted` says what holds, and why a head is refused. A line that it found to mean nothing here it
+  knows again the next time: most lines of most clients are the same in every head;
 - `walked` reads good heads only, in one pass, and gives up on every other. What it finds is what
   `sifted` finds, and a test holds it to that.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import repeat
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -31,14 +32,20 @@ _LETTER: Final = 0x1F
 _LETTERS: Final = 32
 _LENGTHS: Final = 64
 
+# Lines that are known again: so many, and none that is longer. All are forgotten when there are
+# more, which costs the next heads what it costs to read their lines once.
+MAX_JUDGED: Final = 2048
+_LONGEST: Final = 512
+_SHORT: Final = 64  # of those that mean something: shorter than a credential
+
 _COMPILED: Final = not __file__.endswith(".py")
 _TAB: Final = 0x09
 _LF: Final = 0x0A
 _CR: Final = 0x0D
 _SPACE: Final = 0x20
 _COLON: Final = 0x3A
-_COLONS: Final = repeat(b":")
 _DELETE: Final = 0x7F
+_PLAIN: Final = (0, b"")
 
 
 class BadMessage(ValueError):
@@ -53,7 +60,10 @@ class BadMessage(ValueError):
 class Kinds:
     """What the names of one direction's fields mean, prepared for reading heads."""
 
-    __slots__ = ("bad", "crowded", "kept", "kind_of", "known", "likely", "most", "plain")
+    __slots__ = (
+        "bad", "crowded", "is_judged", "judged", "kept", "kind_of", "known", "likely", "most",
+        "reported",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -74,8 +84,11 @@ class Kinds:
         self.most: int = most
         self.bad: int = refused[0]
         self.crowded: int = refused[1]
-        # The shortest way past a field that means nothing here.
-        self.plain: frozenset[bytes] = frozenset(name for name, kind in known.items() if not kind)
+        # Whole lines that were found to be fields which mean nothing here.
+        self.judged: set[bytes] = set()
+        self.is_judged: Callable[[bytes], bool] = self.judged.__contains__
+        # Short ones that mean something, and what.
+        self.reported: dict[bytes, tuple[int, bytes]] = {}
         self.kept: int = sum(1 << kind for kind in set(kept))
         # Which names may mean something, by their first letter and length alone.
         likely = bytearray(_LETTERS * _LENGTHS)
@@ -125,34 +138,23 @@ class Head:
         return self.whole if lines is None else b"\r\n".join([*lines, b""])
 
 
-def sifted(  # noqa: C901 - a call a field costs more
-    head: Head, data: bytes, begin: int, end: int, kinds: Kinds
-) -> list[tuple[int, bytes]]:
+def sifted(head: Head, data: bytes, begin: int, end: int, kinds: Kinds) -> list[tuple[int, bytes]]:
     """Take the lines of the head `data[:end]`, which begin at `begin`, and report the kinds and
     values of those that mean something. Raises `BadMessage`."""
     lines = data[begin : end - 4].split(b"\r\n") if begin < end - 2 else []
-    flat = b"".join(lines)
-    if flat.translate(_NO_CONTROLS) != flat:
-        raise BadMessage(kinds.bad, "a control character in the head")
     if len(lines) > kinds.most:
         raise BadMessage(kinds.crowded, f"more than {kinds.most} fields")
     found: list[tuple[int, bytes]] = []
     taken: list[bytes] = []
-    plain = kinds.plain
-    # Taking a line apart in a method that `map` calls is half the price of doing it here.
-    for name, colon, value in map(bytes.partition, lines, _COLONS):
-        if name in plain and colon:
-            continue
-        kind = kinds.known.get(name)
-        if kind is None:
-            kind = kinds.kind_of(name)
-        if not kind and colon:
-            continue
-        if kind < 0 or not colon:
-            raise BadMessage(kinds.bad, "a line that is no field")
-        found.append((kind, value.strip(b" \t")))
-        if not kinds.kept >> kind & 1:
-            taken.append(name + colon + value)
+    for line in filterfalse(kinds.is_judged, lines):
+        told = kinds.reported.get(line)
+        if told is None:
+            told = _judge(line, kinds)
+        kind = told[0]
+        if kind:
+            found.append(told)
+            if not kinds.kept >> kind & 1:
+                taken.append(line)
     if taken:
         for line in taken:
             lines.remove(line)
@@ -162,7 +164,31 @@ def sifted(  # noqa: C901 - a call a field costs more
     return found
 
 
-def walked(  # noqa: C901 - as above
+def _judge(line: bytes, kinds: Kinds) -> tuple[int, bytes]:
+    """What a line means, and its value if it means something. Raises `BadMessage`."""
+    if line.translate(_NO_CONTROLS) != line:
+        raise BadMessage(kinds.bad, "a control character in the head")
+    name, colon, value = line.partition(b":")
+    kind = kinds.known.get(name)
+    if kind is None:
+        kind = kinds.kind_of(name)
+    if kind < 0 or not colon:
+        raise BadMessage(kinds.bad, "a line that is no field")
+    if not kind:
+        if len(line) <= _LONGEST:
+            if len(kinds.judged) >= MAX_JUDGED:
+                kinds.judged.clear()
+            kinds.judged.add(line)
+        return _PLAIN
+    told = kind, value.strip(b" \t")
+    if len(line) <= _SHORT:
+        if len(kinds.reported) >= MAX_JUDGED:
+            kinds.reported.clear()
+        kinds.reported[line] = told
+    return told
+
+
+def walked(  # noqa: C901 - a call a field costs more
     head: Head, data: bytes, begin: int, end: int, kinds: Kinds
 ) -> list[tuple[int, bytes]] | None:
     """The same, a byte at a time; None if there is anything wrong. For compiled code."""

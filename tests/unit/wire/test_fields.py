@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seawall.wire import headers
-from seawall.wire.fields import BadMessage, Head, Kinds, sifted, walked
+from seawall.wire.fields import MAX_JUDGED, BadMessage, Head, Kinds, sifted, walked
 
 REQUEST = Kinds(
     headers.REQUEST_KINDS,
@@ -67,6 +67,9 @@ def test_a_head_is_read_alike_in_both_ways(lines: list[bytes], kinds: Kinds) -> 
     assert found == sifted(other, data, len(FIRST), end, kinds)
     assert one.block() == other.block()
     assert one.lines == other.lines
+    again = Head()
+    assert found == sifted(again, data, len(FIRST), end, kinds)  # of lines that are known by now
+    assert again.block() == other.block()
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
@@ -102,3 +105,14 @@ def test_a_head_without_fields_has_no_lines() -> None:
         assert read(head, data, len(FIRST), len(data), REQUEST) == []
         assert head.lines == []
         assert head.block() == b""
+
+
+def test_no_more_lines_are_known_again_than_so_many_and_no_long_ones() -> None:
+    kinds = Kinds(
+        headers.REQUEST_KINDS, (), headers.reported_kind, kept=(), most=8, refused=(400, 431)
+    )
+    for number in range(MAX_JUDGED + 1):
+        data = head_of([b"x: %d" % number, b"via: %d" % number, b"y: " + b"y" * 600])
+        sifted(Head(), data, len(FIRST), len(data), kinds)
+    assert kinds.judged == {b"x: %d" % MAX_JUDGED}
+    assert kinds.reported == {b"via: %d" % MAX_JUDGED: (headers.VIA, b"%d" % MAX_JUDGED)}
