@@ -24,7 +24,8 @@ class Attempt:
     """A place at an endpoint and its breaker's permit, and the connection once there is one."""
 
     __slots__ = (
-        "_cluster", "_permit", "began", "due", "endpoint", "exchange", "over", "upstream",
+        "_cluster", "began", "due", "endpoint", "exchange", "is_plain", "over", "permit",
+        "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -40,9 +41,10 @@ class Attempt:
         self.upstream: Upstream | None = None
         self.began: float = now
         self.over: bool = False
+        self.is_plain: bool = False  # begun by `plain.send`
         self.due: float = NEVER  # when its own time is up, if the route gives it one
         self._cluster: Cluster = cluster
-        self._permit: Permit = permit
+        self.permit: Permit = permit
         endpoint.in_flight += 1
         endpoint.requests += 1
 
@@ -105,10 +107,6 @@ class Attempt:
         if not self.over:
             self.exchange.not_connected(self, reason)
 
-    def answered(self, head: ResponseHead, piece: bytes, ended: bool) -> None:
-        """The answer's head is here, and `piece` of its body."""
-        self.exchange.answered(self, head, piece, ended)
-
     def relayed(self, piece: bytes, ended: bool) -> None:
         """The next piece of the answer's body."""
         self.exchange.relayed(piece, ended)
@@ -165,7 +163,7 @@ class Attempt:
         if self.over:
             return
         self.over = True
-        endpoint, permit = self.endpoint, self._permit
+        endpoint, permit = self.endpoint, self.permit
         endpoint.in_flight -= 1
         if verdict == GOOD:
             if endpoint.suspect or permit.probe:

@@ -143,22 +143,22 @@ def _rank(entry: Entry[T]) -> tuple[bool, int, int, int, int]:
 class Choice(Generic[T]):
     """Routes with one path. Raises `Misconfigured` for many that nothing tells apart quickly."""
 
-    __slots__ = ("_index", "_rest", "_sure", "first")
+    __slots__ = ("_index", "_rest", "first", "sure")
 
     def __init__(self, entries: list[Entry[T]]) -> None:
         ranked = _reachable(sorted(entries, key=_rank))
         self.first: Final = min(entry.order for entry in entries)
         self._rest: tuple[Entry[T], ...] = tuple(ranked)
         # The first, if every request fits: on most paths there is but one.
-        self._sure: Entry[T] | None = ranked[0] if ranked[0].is_plain() else None
+        self.sure: Entry[T] | None = ranked[0] if ranked[0].is_plain() else None
         self._index: dict[tuple[int, bytes], dict[bytes, list[Entry[T]]]] = {}
         if len(ranked) > STRAIGHT:
             self._make_index(ranked)
 
     def find(self, head: RequestHead) -> Entry[T] | None:
         """The best that fits."""
-        if self._sure is not None:
-            return self._sure
+        if self.sure is not None:
+            return self.sure
         candidates = self._candidates(head) if self._index else self._rest
         for entry in candidates:
             if entry.fits(head):

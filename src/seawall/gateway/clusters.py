@@ -60,10 +60,10 @@ class Cluster:
     """The instances of one service in the versions that a route allows."""
 
     __slots__ = (
-        "_balancer", "_observer", "_pairs", "_random", "_usable", "_ways", "admission", "attempts",
+        "_balancer", "_observer", "_usable", "admission", "attempts",
         "breaker", "budget", "config", "constraint", "ejected", "ejections", "endpoints",
-        "in_flight", "key", "max_requests", "outliers", "picker", "service", "sticky", "watches",
-        "why_empty",
+        "in_flight", "key", "max_requests", "outliers", "pairs", "picker", "random", "service",
+        "sticky", "watches", "ways", "why_empty",
     )  # fmt: skip
 
     def __init__(
@@ -101,10 +101,10 @@ class Cluster:
         # Whether it wants to hear of each answer.
         self.watches: bool = self.sticky is not None or self.picker.ewma is not None
         self._usable: Sequence[Endpoint] = ()
-        self._pairs: list[tuple[Endpoint, Endpoint]] = []  # who may be drawn together
-        self._ways: float = 0.0  # how many these are
+        self.pairs: list[tuple[Endpoint, Endpoint]] = []  # who may be drawn together
+        self.ways: float = 0.0  # how many these are
         self._balancer: LeastRequest = LeastRequest(rng)
-        self._random: Callable[[], float] = rng.random
+        self.random: Callable[[], float] = rng.random
         self.outliers: Outliers = Outliers(config.outliers)
         self._observer: Observer = observer
 
@@ -140,8 +140,10 @@ class Cluster:
         self.ejected = frozenset(keys).difference(self.outliers.usable(keys, now))
         ill = [e.key for e in self.endpoints if e.health is not None and not e.health.healthy]
         usable = self._usable = self.picker.settle(self.endpoints, self.ejected.union(ill))
-        self._pairs = list(permutations(usable, 2)) if len(usable) <= MAX_PAIRED else []
-        self._ways = float(len(self._pairs))
+        self.pairs = list(permutations(usable, 2)) if len(usable) <= MAX_PAIRED else []
+        if len(usable) == 1:
+            self.pairs = [(usable[0], usable[0])]
+        self.ways = float(len(self.pairs))
 
     def weigh(self) -> None:
         """Weights may have changed."""
@@ -179,10 +181,10 @@ class Cluster:
         if not usable:
             return None
         if self.picker.plain:
-            if avoid or not self._ways:
+            if avoid or not self.ways:
                 endpoint = self._balancer.pick(usable, load, avoid)
             else:  # what the balancer does, for whom nearly every request asks
-                one, other = self._pairs[int(self._random() * self._ways)]
+                one, other = self.pairs[int(self.random() * self.ways)]
                 endpoint = one if one.in_flight <= other.in_flight else other
         else:
             endpoint = self.picker.pick(avoid, key)

@@ -276,7 +276,11 @@ class Downstream(Timed):
     def _await_request(self, now: float) -> None:
         self.state = HEAD
         self._body_by = NEVER
-        self.arm(now + self._proxy.edge.idle_timeout)
+        deadline = now + self._proxy.edge.idle_timeout
+        if self.write_paused or deadline < self.soon:
+            self.arm(deadline)
+        else:
+            self.deadline = deadline
         if self._reading_paused:
             self.resume_reading()
         if self._buffer:
@@ -289,14 +293,13 @@ class Downstream(Timed):
         self._running = True
         while self.state == HEAD and self._buffer and not self.write_paused:
             try:
-                if not self._next_request():
+                if not self._next_request(self._buffer):
                     break
             except BadMessage as bad:
                 self._refuse(bad)
         self._running = False
 
-    def _next_request(self) -> bool:
-        data = self._buffer
+    def _next_request(self, data: bytes) -> bool:
         if data[0] == CR and data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112, 2.2: one empty line before a request is forgiven
         end = data.find(b"\r\n\r\n") + 4

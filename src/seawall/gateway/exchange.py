@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import admission, again, answers, fallback, forwarding, spans
+from seawall.gateway import admission, again, answers, fallback, forwarding, plain, spans
 from seawall.gateway.admission import Gate
 from seawall.gateway.answers import NO_FLAG, Answer, Flag
 from seawall.gateway.attempt import Attempt
@@ -111,7 +111,7 @@ class Exchange:
 
     # before the service
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: C901 - each step is asked of every request
         """Find the route and ask the filters; then the request is on its way."""
         proxy, head, now = self.proxy, self.head, self.started
         proxy.metrics.active_requests += 1
@@ -135,8 +135,11 @@ class Exchange:
             if answer is not None:
                 self.refuse(answer)
                 return
-        if head.body and self.down.body_length() > plan.max_body:
-            self.too_large()
+        if head.body:
+            if self.down.body_length() > plan.max_body:
+                self.too_large()
+                return
+        elif plan.is_plain and plain.send(self, plan, now):
             return
         if plan.faults is None or not plan.faults.disturbs(self, now):
             dispatch(self, plan, now)
@@ -274,8 +277,12 @@ class Exchange:
 
     # the answer
 
-    def answered(self, attempt: Attempt, head: ResponseHead, piece: bytes, ended: bool) -> None:
+    def answered(  # noqa: C901 - as above
+        self, attempt: Attempt, head: ResponseHead, piece: bytes, ended: bool
+    ) -> None:
         """The answer's head is here, and `piece` of its body."""
+        if ended and attempt.is_plain and plain.finish(self, attempt, head, piece):
+            return
         now, plan = self.proxy.now(), self.plan
         assert plan is not None
         self.shed = head.status == 503 and head.value(admission.SHED) != b""

@@ -50,6 +50,7 @@ class Plan:
         "gate",
         "hedger",
         "idle_timeout",
+        "is_plain",
         "log_label",
         "max_body",
         "metrics",
@@ -105,6 +106,13 @@ class Plan:
         self.weighs_answers: bool = policies.weigh_answers()
         self.upgrades: frozenset[bytes] = frozenset(
             name.lower().encode() for name in route.upgrades
+        )
+        # Whether nothing but filters is to be asked about its requests (`seawall.gateway.plain`).
+        self.is_plain: bool = (
+            (self.gate is None and self.hedger is None and not self.tries_are_timed)
+            and (self.split is None and self.mirror is None and self.faults is None)
+            and not (self.weighs_answers or finishers or cluster.watches)
+            and cluster.key is None
         )
 
 

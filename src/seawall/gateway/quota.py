@@ -15,7 +15,6 @@ from seawall.resilience.rate_fields import (
     POLICY,
     limit_field,
     policy_field,
-    whole_seconds,
 )
 from seawall.resilience.sharing import SharedLimiter, WhenAway
 from seawall.resilience.sliding import KeyedWindow
@@ -42,7 +41,7 @@ class Rule:
 
     __slots__ = (
         "_by",
-        "_by_address",
+        "by_address",
         "limit",
         "limiter",
         "name",
@@ -61,16 +60,16 @@ class Rule:
         self.told: bytes = f'{LIMIT}: "{name}";r='.encode()  # what is left, for an answer's head
         self.refused: int = 0
         self._by: LimitBy = limit.by
-        self._by_address: bool = limit.by is LimitBy.ADDRESS
+        self.by_address: bool = limit.by is LimitBy.ADDRESS
 
     def acquire(self, exchange: "Exchange", now: float) -> Verdict:
-        key = exchange.client if self._by_address else self._key(exchange)
+        key = exchange.client if self.by_address else self.key(exchange)
         return self.limiter.acquire(key, now)
 
     def give_back(self, exchange: "Exchange", now: float) -> None:
-        self.limiter.give_back(self._key(exchange), now)
+        self.limiter.give_back(self.key(exchange), now)
 
-    def _key(self, exchange: "Exchange") -> str:
+    def key(self, exchange: "Exchange") -> str:
         if self._by is LimitBy.ROUTE:
             return ""
         if self._by is LimitBy.IDENTITY and exchange.subject:
@@ -120,17 +119,19 @@ class Rule:
 class Quota:
     """A filter that counts. The tightest limit is told in every answer (IETF `RateLimit`)."""
 
-    __slots__ = ("_others", "_policy", "_told", "rules")
+    __slots__ = ("_first", "_others", "_policy", "_told", "rules")
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules: tuple[Rule, ...] = rules
+        self._first: Rule = rules[0]
         self._others: bool = len(rules) > 1
         self._policy: str = ", ".join(rule.policy for rule in rules)
         self._told: bytes = f"{POLICY}: {self._policy}\r\n".encode()
 
     def __call__(self, exchange: "Exchange", now: float) -> Answer | None:
-        rule = self.rules[0]
-        verdict = rule.acquire(exchange, now)
+        rule = self._first
+        key = exchange.client if rule.by_address else rule.key(exchange)
+        verdict = rule.limiter.acquire(key, now)
         if self._others:
             rule, verdict = self._tightest(exchange, verdict, now)
         if verdict.allowed:
@@ -139,7 +140,7 @@ class Quota:
                 self._told,
                 rule.told,
                 verdict.remaining,
-                whole_seconds(verdict.reset),
+                -int(-verdict.reset // 1.0),  # whole seconds, and not fewer
             )
             return None
         fields = {POLICY: self._policy, LIMIT: limit_field(rule.name, verdict)}

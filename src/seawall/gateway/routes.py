@@ -35,7 +35,7 @@ MAX_WAYS: Final = 128
 class _Node(Generic[T]):
     """Where the routes are that begin with the same segments."""
 
-    __slots__ = ("children", "exact", "parameter", "patterns", "prefix")
+    __slots__ = ("children", "exact", "parameter", "patterns", "prefix", "sure")
 
     def __init__(self) -> None:
         self.children: dict[bytes, _Node[T]] = {}
@@ -43,6 +43,8 @@ class _Node(Generic[T]):
         self.exact: Choice[T] | None = None
         self.prefix: Choice[T] | None = None
         self.patterns: tuple[tuple[Pattern, Choice[T]], ...] = ()
+        # What `find` gives for every request, where it is the same for all.
+        self.sure: Entry[T] | None = None
 
     def at(self, path: list[str]) -> "_Node[T]":
         """The node of a path below this one, made if it is new."""
@@ -102,8 +104,10 @@ class _Table(Generic[T]):
                     node.exact = choice
                 else:
                     node.prefix = choice
+                    node.sure = choice.sure
         for path, choice in sorted(patterns, key=lambda one: (-len(one[0]), one[1].first)):
             node = self._at(beginning(path))
+            node.sure = None
             node.patterns = (*node.patterns, (regex(path), choice))
             if len(node.patterns) > MAX_PATTERNS:
                 raise Misconfigured(
@@ -140,6 +144,8 @@ class _Table(Generic[T]):
         while True:
             node = self._nodes.get(prefix)
             if node is not None:
+                if node.sure is not None:
+                    return node.sure
                 found = node.find(head)
                 if found is not None:
                     return found

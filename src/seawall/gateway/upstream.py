@@ -342,7 +342,7 @@ class Upstream(Timed):
             self._begin_unknown_length(attempt, body)
             if rest or body == CHUNKED:
                 rest, ended = self._framed(rest)
-        attempt.answered(head, rest, ended)
+        attempt.exchange.answered(attempt, head, rest, ended)
 
     def _begin_unknown_length(self, attempt: "Attempt", body: int) -> None:
         self._left = body

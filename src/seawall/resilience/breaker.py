@@ -160,11 +160,14 @@ class Breaker:
     `succeeded`, `failed` and `cancelled`. Reports that come late, of a permit from an earlier
     epoch or of a probe whose lease has run out, change nothing. The last two return the fact if
     they moved the breaker; a permit carries the fact of the move that `admit` made.
+
+    Who calls at every request may save both calls. While it is closed, and nobody asks how long
+    a call took, `usual` is the permit that `admit` gives, else None. And if it still is when the
+    call succeeded, all that `succeeded` does is to set `consecutive` to 0 and to count in `window`.
     """
 
     __slots__ = (
         "_config",
-        "_consecutive",
         "_epoch",
         "_is_timed",
         "_open_for",
@@ -177,9 +180,10 @@ class Breaker:
         "_slow_after",
         "_state",
         "_threshold",
-        "_usual",
-        "_window",
+        "consecutive",
         "name",
+        "usual",
+        "window",
     )
 
     def __init__(
@@ -193,10 +197,10 @@ class Breaker:
         self._threshold: float = config.consecutive_failures or math.inf
         self._rate: float = config.failure_rate or math.inf
         self._slow_after: float = config.slow_after
-        self._window: Window = Window(config.window)
+        self.window: Window = Window(config.window)
         self._state: State = _CLOSED
         self._epoch: int = 0
-        self._consecutive: int = 0
+        self.consecutive: int = 0
         self._opened: int = 0
         self._open_for: float = config.open_for
         self._open_until: float = 0.0
@@ -204,7 +208,7 @@ class Breaker:
         self._passed: int = 0
         # Where nobody asks how long a call took, every permit of an epoch is the same.
         self._is_timed: bool = config.slow_after < math.inf
-        self._usual: Permit = Permit(0, False, 0.0)
+        self.usual: Permit | None = self._shared(0.0)
 
     @property
     def state(self) -> State:
@@ -213,8 +217,11 @@ class Breaker:
 
     def admit(self, now: float) -> Permit | None:
         """A permit for one call, or `None`: do not call; `retry_after` says when to ask again."""
+        usual = self.usual
+        if usual is not None:
+            return usual
         if self._state is _CLOSED:
-            return Permit(self._epoch, False, now) if self._is_timed else self._usual
+            return Permit(self._epoch, False, now)
         return self._admit_probe(now)
 
     def succeeded(self, permit: Permit, now: float) -> BreakerMoved | None:
@@ -224,8 +231,8 @@ class Breaker:
         if self._is_timed and now - permit.at >= self._slow_after:
             return self.failed(permit, now)
         if self._state is _CLOSED:
-            self._consecutive = 0
-            window = self._window
+            self.consecutive = 0
+            window = self.window
             if now < window.until:
                 window.fresh += 1
             else:
@@ -243,8 +250,8 @@ class Breaker:
         if permit.epoch != self._epoch:
             return None
         if self._state is _CLOSED:
-            self._consecutive += 1
-            self._window.add_bad(now)
+            self.consecutive += 1
+            self.window.add_bad(now)
             reason = self._too_many()
             return self._move(Event.TRIPPED, now, reason) if reason else None
         if not self._returned(permit):
@@ -266,20 +273,26 @@ class Breaker:
         return min(_PROBING_RETRY_AFTER, max(0.0, lease_ends - now))
 
     def snapshot(self, now: float) -> BreakerSnapshot:
-        self._window.expire(now)
+        self.window.expire(now)
         return BreakerSnapshot(
             name=self.name,
             state=self._state,
-            good=self._window.good,
-            bad=self._window.bad,
-            consecutive_failures=self._consecutive,
+            good=self.window.good,
+            bad=self.window.bad,
+            consecutive_failures=self.consecutive,
             probing=len(self._probes),
             opened=self._opened,
             retry_after=self.retry_after(now),
         )
 
     def __repr__(self) -> str:
-        return f"<Breaker {self.name} {self._state.value}, {self._window!r}>"
+        return f"<Breaker {self.name} {self._state.value}, {self.window!r}>"
+
+    def _shared(self, now: float) -> Permit | None:
+        """The permit of all calls of an epoch."""
+        if self._is_timed or self._state is not _CLOSED:
+            return None
+        return Permit(self._epoch, False, now)
 
     def _admit_probe(self, now: float) -> Permit | None:
         moved: BreakerMoved | None = None
@@ -304,10 +317,10 @@ class Breaker:
 
     def _too_many(self) -> str:
         """Why the breaker should trip, or nothing."""
-        if self._consecutive >= self._threshold:
-            return f"{_count(self._consecutive, 'failure')} in a row"
-        bad = self._window.bad
-        calls = bad + self._window.good
+        if self.consecutive >= self._threshold:
+            return f"{_count(self.consecutive, 'failure')} in a row"
+        bad = self.window.bad
+        calls = bad + self.window.good
         if calls >= self._config.min_calls and bad >= self._rate * calls:
             return f"{bad} of {calls} calls failed within {self._config.window:g} s"
         return ""
@@ -316,15 +329,15 @@ class Breaker:
         was = self._state
         self._state = after(was, event)
         self._epoch += 1
-        self._usual = Permit(self._epoch, False, now)
+        self.usual = self._shared(now)
         self._probes = []
         self._passed = 0
-        self._consecutive = 0
+        self.consecutive = 0
         if self._state is _OPEN:
             self._opened += 1
             self._open(now, again=was is _HALF_OPEN)
         elif self._state is _CLOSED:
-            self._window.clear()
+            self.window.clear()
         return BreakerMoved(self.name, was, self._state, now, reason)
 
     def _open(self, now: float, *, again: bool) -> None:

@@ -16,18 +16,18 @@ class RetryBudget:
     little traffic retry at all.
     """
 
-    __slots__ = ("_floor", "_ratio", "_tries")
+    __slots__ = ("_floor", "_ratio", "tries")
 
     def __init__(self, ratio: float = 0.2, floor: float = 10.0, window: float = 10.0) -> None:
         if not (ratio >= 0 and floor >= 0 and window > 0):
             raise Misconfigured(f"no retry budget: ratio {ratio}, floor {floor}, window {window}")
         self._ratio: float = ratio
         self._floor: float = floor * window
-        self._tries: Window = Window(window)  # good: first tries, bad: retries
+        self.tries: Window = Window(window)  # good: first tries, bad: retries
 
     def deposit(self, now: float) -> None:
         """A call was made for the first time."""
-        tries = self._tries
+        tries = self.tries
         if now < tries.until:
             tries.fresh += 1
         else:
@@ -35,21 +35,21 @@ class RetryBudget:
 
     def withdraw(self, now: float) -> bool:
         """True if one retry may be made; it is then taken off the budget."""
-        self._tries.expire(now)
-        if self._tries.bad + 1 > self._ratio * self._tries.good + self._floor:
+        self.tries.expire(now)
+        if self.tries.bad + 1 > self._ratio * self.tries.good + self._floor:
             return False
-        self._tries.add_bad(now)
+        self.tries.add_bad(now)
         return True
 
     def left(self, now: float) -> float:
         """Retries that may be made now."""
-        self._tries.expire(now)
-        return max(0.0, self._ratio * self._tries.good + self._floor - self._tries.bad)
+        self.tries.expire(now)
+        return max(0.0, self._ratio * self.tries.good + self._floor - self.tries.bad)
 
     def share(self, now: float) -> float:
         """The share of the retries allowed now that is left, 0 to 1."""
         left = self.left(now)
-        return left / (left + self._tries.bad) if left else 0.0
+        return left / (left + self.tries.bad) if left else 0.0
 
     def __repr__(self) -> str:
-        return f"<RetryBudget {self._tries.bad} retries for {self._tries.good} calls>"
+        return f"<RetryBudget {self.tries.bad} retries for {self.tries.good} calls>"

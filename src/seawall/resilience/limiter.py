@@ -113,7 +113,7 @@ class KeyedLimiter:
         "_full_at",
         "_interval",
         "_max_keys",
-        "_rounding",
+        "_most",
         "_tolerance",
         "burst",
         "quota",
@@ -139,13 +139,12 @@ class KeyedLimiter:
             full_at = now
         elif full_at < now:
             full_at = now
-        wait = full_at - self._tolerance - now
-        if wait > self._rounding:
-            return Verdict(False, 0, wait, full_at - now)
+        if full_at - now > self._most:
+            return Verdict(False, 0, full_at - self._tolerance - now, full_at - now)
         full_at += self._interval
         self._full_at[key] = full_at
         used = full_at - now
-        remaining = int((self._tolerance + self._rounding - used) * self.rate + 1.0)
+        remaining = int((self._most - used) * self.rate + 1.0)
         return Verdict(True, remaining if remaining > 0 else 0, 0.0, used)
 
     def give_back(self, key: str, now: float) -> None:
@@ -200,18 +199,18 @@ class KeyedLimiter:
         self.window: float = burst / rate
         self._interval: float = 1.0 / rate
         self._tolerance: float = (burst - 1.0) / rate
-        self._rounding: float = _rounding(rate)
+        # How far ahead a key may have used its calls, and still have one.
+        self._most: float = self._tolerance + _rounding(rate)
 
     def _admitted(self, full_at: float, now: float) -> Verdict:
         used = full_at - now
-        remaining = int((self._tolerance + self._rounding - used) * self.rate + 1.0)
+        remaining = int((self._most - used) * self.rate + 1.0)
         return Verdict(True, remaining if remaining > 0 else 0, 0.0, used)
 
     def _acquire_in_crowd(self, now: float) -> Verdict:
         full_at = max(self._crowd, now)
-        wait = full_at - self._tolerance - now
-        if wait > self._rounding:
-            return Verdict(False, 0, wait, full_at - now)
+        if full_at - now > self._most:
+            return Verdict(False, 0, full_at - self._tolerance - now, full_at - now)
         self._crowd = full_at + self._interval
         return self._admitted(self._crowd, now)
 

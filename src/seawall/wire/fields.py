@@ -158,7 +158,8 @@ def sifted(head: Head, data: bytes, begin: int, end: int, kinds: Kinds) -> list[
     if taken:
         for line in taken:
             lines.remove(line)
-        head.cut = lines
+        lines.append(b"")
+        head.whole = b"\r\n".join(lines)
     else:
         head.whole = data[begin : end - 2]
     return found

@@ -18,7 +18,7 @@ from seawall.wire import headers, websocket
 from seawall.wire.fields import CONTROLS as CONTROLS
 from seawall.wire.fields import BadMessage as BadMessage
 from seawall.wire.fields import Head, Kinds, name_of, sifted, walked
-from seawall.wire.target import BadTarget, host_name, is_plain, split_target, split_url
+from seawall.wire.target import PLAIN, BadTarget, host_name, split_target, split_url, walks_plain
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -228,7 +228,11 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
         else:
             before = head.boundary.get(kind)
             head.boundary[kind] = value if before is None else before + b", " + value
-    _settle_host(head, host)
+    named = None if host is None else host_name(host)
+    if host is None or named is None or head.authority:
+        _settle_host(head, host)
+    else:
+        head.authority, head.host = host, named
     if special:
         _settle_framing(head, special)
     return head
@@ -252,11 +256,11 @@ def _request_line(line: bytes) -> RequestHead:
         _check_method(method)
     if len(target) > MAX_TARGET:
         raise BadMessage(414, f"the target is longer than {MAX_TARGET} bytes")
-    if is_plain(target):
-        authority, path, query = b"", target, b""
+    if walks_plain(target) if _COMPILED else PLAIN.fullmatch(target):
+        head = RequestHead(method, target, b"", b"")
     else:
         authority, path, query = _split(method, target)
-    head = RequestHead(method, path, query, authority)
+        head = RequestHead(method, path, query, authority)
     head.known_method = known
     if version != b"HTTP/1.1":
         if version != b"HTTP/1.0":

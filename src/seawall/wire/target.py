@@ -21,13 +21,13 @@ _PATH: Final = (
 )
 _QUERY: Final = _PATH + b"?^`{}\\"
 # A path that is canonical as it is: no escapes, no empty and no dot segments. Most are.
-_PLAIN: Final = re.compile(
+PLAIN: Final = re.compile(
     rb"(?:/[A-Za-z0-9\-_~!$&'()*+,;=:@|\[\]][A-Za-z0-9\-._~!$&'()*+,;=:@|\[\]]*)+/?|/"
 )
 
 _SLASH: Final = 0x2F
 _DOT: Final = 0x2E
-_IN_PLAIN: Final = bytes(byte in _PATH and byte != ord("%") for byte in range(256))
+_INPLAIN: Final = bytes(byte in _PATH and byte != ord("%") for byte in range(256))
 _COMPILED: Final = not __file__.endswith(".py")
 
 _UNRESERVED: Final = frozenset(
@@ -61,7 +61,7 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 def is_plain(path: bytes) -> bool:
     """Whether `path` is canonical as it is."""
-    return walks_plain(path) if _COMPILED else _PLAIN.fullmatch(path) is not None
+    return walks_plain(path) if _COMPILED else PLAIN.fullmatch(path) is not None
 
 
 def walks_plain(path: bytes) -> bool:
@@ -69,7 +69,7 @@ def walks_plain(path: bytes) -> bool:
     before = 0
     for index in range(len(path)):
         byte = path[index]
-        if not _IN_PLAIN[byte]:
+        if not _INPLAIN[byte]:
             return False
         if before == _SLASH and byte in (_SLASH, _DOT):
             return False

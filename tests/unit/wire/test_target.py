@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.wire.target import (
-    _PLAIN,
+    PLAIN,
     BadTarget,
     canonical,
     host_name,
@@ -136,4 +136,4 @@ def test_a_host_is_a_host(value: bytes, name: bytes | None) -> None:
 @given(st.lists(st.sampled_from([b"/", b"a", b".", b"%61", b"?", b" ", b";", b"Z-_~|[]", b"\xff"])))
 def test_both_ways_to_see_that_a_path_is_plain_agree(parts: list[bytes]) -> None:
     path = b"".join(parts)
-    assert walks_plain(path) == (_PLAIN.fullmatch(path) is not None)
+    assert walks_plain(path) == (PLAIN.fullmatch(path) is not None)
