@@ -107,6 +107,10 @@ class Attempt:
         if not self.over:
             self.exchange.not_connected(self, reason)
 
+    def answered(self, head: ResponseHead, piece: bytes, ended: bool) -> None:
+        """The answer's head is here, and `piece` of its body."""
+        self.exchange.answered(self, head, piece, ended)
+
     def relayed(self, piece: bytes, ended: bool) -> None:
         """The next piece of the answer's body."""
         self.exchange.relayed(piece, ended)

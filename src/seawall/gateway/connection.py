@@ -54,6 +54,7 @@ class Downstream(Timed):
         "_buffer",
         "_chunks",
         "_head_begun",
+        "_is_guessed",
         "_left",
         "_lingered",
         "_proxy",
@@ -85,6 +86,7 @@ class Downstream(Timed):
         self._buffer: bytes = b""
         self._running: bool = False
         self._head_begun: bool = False
+        self._is_guessed: bool = True
         self.half_closed: bool = False
         self._reading_paused: bool = False
         self._left: int = 0
@@ -226,6 +228,9 @@ class Downstream(Timed):
     def finished(self, keep: bool, now: float) -> None:
         """The exchange is over and its answer is written."""
         self.exchange = None
+        if keep and self.state == WAIT and not self.half_closed:  # as almost always
+            self._await_request(now)
+            return
         if self.state == CLOSED:
             return
         if not keep or (self.half_closed and not self._buffer):
@@ -302,18 +307,29 @@ class Downstream(Timed):
     def _next_request(self, data: bytes) -> bool:
         if data[0] == CR and data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112, 2.2: one empty line before a request is forgiven
-        end = data.find(b"\r\n\r\n") + 4
-        if not 4 <= end <= MAX_HEAD:
-            end = head_end(data)
-        now = self._proxy.now()
-        if end < 0:
-            if not self._head_begun:
-                self._head_begun = True
-                self.arm(now + self._proxy.edge.head_timeout)
-            return False
-        head = scan_request(data, end)
+        proxy = self._proxy
+        now = proxy.now()
+        head: RequestHead | None = None
+        end = len(data)
+        if self._is_guessed and end <= MAX_HEAD and data.endswith(b"\r\n\r\n"):
+            # What came is almost always one head, and trying it costs less than looking for its
+            # end. An empty line within is found to be no field.
+            try:
+                head = scan_request(data, end)
+            except BadMessage:
+                self._is_guessed = False  # this client sends ahead, or what is no head at all
+        if head is None:
+            end = data.find(b"\r\n\r\n") + 4
+            if not 4 <= end <= MAX_HEAD:
+                end = head_end(data)
+            if end < 0:
+                if not self._head_begun:
+                    self._head_begun = True
+                    self.arm(now + proxy.edge.head_timeout)
+                return False
+            head = scan_request(data, end)
         self._head_begun = False
-        exchange = Exchange(self._proxy, self, head, now)
+        exchange = Exchange(proxy, self, head, now)
         if head.body:
             self._begin_body(exchange, head, data[end:])
         else:

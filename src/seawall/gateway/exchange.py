@@ -129,7 +129,9 @@ class Exchange:
             self.refuse(answers.unknown_method())
             return
         self._gap = plan.idle_timeout
-        self.deadline = min(self.deadline, now + plan.total_timeout)
+        deadline = now + plan.total_timeout
+        if deadline < self.deadline:
+            self.deadline = deadline
         if plan.chain is not None:
             answer = plan.chain.check(self, now)
             if answer is not None:

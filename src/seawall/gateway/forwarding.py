@@ -250,6 +250,7 @@ _NO_FLAG: Final = NO_FLAG.value.encode()
 
 # The last three digits of a number of milliseconds: formatting a float costs ten times as much.
 _THOUSANDTHS: Final = [b".%03d" % number for number in range(1000)]
+_STATUSES: Final = [b"%d" % status for status in range(1000)]
 
 
 def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> bytes:
@@ -261,7 +262,7 @@ def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> bytes:
     # backslash or control character pass. Labels and subjects may.
     return (
         b'{"timestamp":"%b","event.name":"access","gateway":"%b","method":"%b","path":"%b",%b,'
-        b'"instance":"%b","status":%d,"flags":"%b","duration_ms":%d%b,"upstream_ms":%d%b,'
+        b'"instance":"%b","status":%b,"flags":"%b","duration_ms":%d%b,"upstream_ms":%d%b,'
         b'"bytes_in":%d,"bytes_out":%d,"attempts":%d,"client":"%b","subject":%b,'
         b'"request_id":"%b","trace_id":"%b"}\n'
     ) % (
@@ -271,7 +272,7 @@ def log_line(exchange: "Exchange", proxy: "Proxy", now: float) -> bytes:
         head.path,
         _NO_ROUTE if plan is None else plan.log_label if arm is None else arm.log_label,
         exchange.instance,
-        exchange.status,
+        _STATUSES[exchange.status],
         _NO_FLAG if exchange.flag is NO_FLAG else exchange.flag.value.encode(),
         took // 1000,
         _THOUSANDTHS[took % 1000],

@@ -85,13 +85,18 @@ def finish(exchange: "Exchange", attempt: Attempt, head: ResponseHead, piece: by
     attempt.over = True
     attempt.upstream = exchange.attempt = None
     endpoint.in_flight -= 1
-    for breaker in (endpoint.breaker, cluster.breaker):
-        breaker.consecutive = 0
-        window = breaker.window
-        if now < window.until:
-            window.fresh += 1
-        else:
-            window.add_good(now)
+    its, ours = endpoint.breaker, cluster.breaker
+    its.consecutive = ours.consecutive = 0
+    window = its.window
+    if now < window.until:
+        window.fresh += 1
+    else:
+        window.add_good(now)
+    window = ours.window
+    if now < window.until:
+        window.fresh += 1
+    else:
+        window.add_good(now)
     connection.release(now)
 
     exchange.permit = None

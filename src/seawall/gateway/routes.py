@@ -129,8 +129,7 @@ class _Table(Generic[T]):
 
     def find(self, head: RequestHead) -> Entry[T] | None:
         path = head.path
-        choice = self._exact.get(path)
-        if choice is not None:
+        if self._exact and (choice := self._exact.get(path)) is not None:
             found = choice.find(head)
             if found is not None:
                 return found

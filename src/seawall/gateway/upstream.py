@@ -311,7 +311,7 @@ class Upstream(Timed):
 
     # framing
 
-    def _head(self, attempt: "Attempt", data: bytes) -> None:
+    def _head(self, attempt: "Attempt", data: bytes) -> None:  # noqa: C901 - of every answer
         if self._held:
             data = self._held + data
             self._held = b""
@@ -342,7 +342,10 @@ class Upstream(Timed):
             self._begin_unknown_length(attempt, body)
             if rest or body == CHUNKED:
                 rest, ended = self._framed(rest)
-        attempt.exchange.answered(attempt, head, rest, ended)
+        if attempt.is_plain:  # what `Attempt.answered` does, and there is no copy of it
+            attempt.exchange.answered(attempt, head, rest, ended)
+        else:
+            attempt.answered(head, rest, ended)
 
     def _begin_unknown_length(self, attempt: "Attempt", body: int) -> None:
         self._left = body

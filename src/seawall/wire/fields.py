@@ -35,6 +35,7 @@ _LENGTHS: Final = 64
 # Lines that are known again: so many, and none that is longer. All are forgotten when there are
 # more, which costs the next heads what it costs to read their lines once.
 MAX_JUDGED: Final = 2048
+_KINDS: Final = 64  # more than there are
 _LONGEST: Final = 512
 _SHORT: Final = 64  # of those that mean something: shorter than a credential
 
@@ -45,7 +46,6 @@ _CR: Final = 0x0D
 _SPACE: Final = 0x20
 _COLON: Final = 0x3A
 _DELETE: Final = 0x7F
-_PLAIN: Final = (0, b"")
 
 
 class BadMessage(ValueError):
@@ -61,8 +61,8 @@ class Kinds:
     """What the names of one direction's fields mean, prepared for reading heads."""
 
     __slots__ = (
-        "bad", "crowded", "is_judged", "judged", "kept", "kind_of", "known", "likely", "most",
-        "reported",
+        "away", "bad", "crowded", "is_judged", "judged", "kept", "kind_of", "known", "likely",
+        "most", "reported",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +90,7 @@ class Kinds:
         # Short ones that mean something, and what.
         self.reported: dict[bytes, tuple[int, bytes]] = {}
         self.kept: int = sum(1 << kind for kind in set(kept))
+        self.away: frozenset[int] = frozenset(range(1, _KINDS)).difference(kept)
         # Which names may mean something, by their first letter and length alone.
         likely = bytearray(_LETTERS * _LENGTHS)
         for name, kind in known.items():
@@ -147,13 +148,10 @@ def sifted(head: Head, data: bytes, begin: int, end: int, kinds: Kinds) -> list[
     found: list[tuple[int, bytes]] = []
     taken: list[bytes] = []
     for line in filterfalse(kinds.is_judged, lines):
-        told = kinds.reported.get(line)
-        if told is None:
-            told = _judge(line, kinds)
-        kind = told[0]
-        if kind:
+        told = kinds.reported.get(line) or _judge(line, kinds)
+        if told is not None:
             found.append(told)
-            if not kinds.kept >> kind & 1:
+            if told[0] in kinds.away:
                 taken.append(line)
     if taken:
         for line in taken:
@@ -165,8 +163,8 @@ def sifted(head: Head, data: bytes, begin: int, end: int, kinds: Kinds) -> list[
     return found
 
 
-def _judge(line: bytes, kinds: Kinds) -> tuple[int, bytes]:
-    """What a line means, and its value if it means something. Raises `BadMessage`."""
+def _judge(line: bytes, kinds: Kinds) -> tuple[int, bytes] | None:
+    """What a line means, and its value; None if it means nothing here. Raises `BadMessage`."""
     if line.translate(_NO_CONTROLS) != line:
         raise BadMessage(kinds.bad, "a control character in the head")
     name, colon, value = line.partition(b":")
@@ -180,7 +178,7 @@ def _judge(line: bytes, kinds: Kinds) -> tuple[int, bytes]:
             if len(kinds.judged) >= MAX_JUDGED:
                 kinds.judged.clear()
             kinds.judged.add(line)
-        return _PLAIN
+        return None
     told = kind, value.strip(b" \t")
     if len(line) <= _SHORT:
         if len(kinds.reported) >= MAX_JUDGED:

@@ -11,14 +11,22 @@ a repair that the next hop does not make is request smuggling. Rules for whoever
 """
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from seawall.wire import headers, websocket
 from seawall.wire.fields import CONTROLS as CONTROLS
 from seawall.wire.fields import BadMessage as BadMessage
 from seawall.wire.fields import Head, Kinds, name_of, sifted, walked
-from seawall.wire.target import PLAIN, BadTarget, host_name, split_target, split_url, walks_plain
+from seawall.wire.target import (
+    HOSTS,
+    IN_PLAIN,
+    PLAIN,
+    BadTarget,
+    host_name,
+    split_target,
+    split_url,
+    walks_plain,
+)
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -42,6 +50,9 @@ _COMPILED: Final = not __file__.endswith(".py")
 _CR: Final = 0x0D
 _LF: Final = 0x0A
 _ZERO: Final = 0x30
+_SPACE: Final = 0x20
+_SLASH: Final = 0x2F
+_DOT: Final = 0x2E
 
 # Longer than any that is registered with IANA.
 MAX_METHOD: Final = 32
@@ -49,6 +60,9 @@ MAX_METHOD: Final = 32
 _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
+# What was found out about status lines: a service answers with few.
+_STATUSES: Final[dict[bytes, tuple[int, bool]]] = {}
+_MAX_STATUSES: Final = 256
 _CODINGS: Final = frozenset((b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress"))
 _USUAL_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
@@ -202,8 +216,13 @@ def _oversized(data: bytes) -> BadMessage:
 
 def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a field costs more
     """Read the head `data[:end]`, whose end `head_end` has found. Raises `BadMessage`."""
-    first = walked_line(data) if _COMPILED else data.find(b"\r\n")
-    head = _request_line(data[:first])
+    head: RequestHead | None = None
+    first = 0
+    if _COMPILED:
+        head, first = walked_request(data)
+    if head is None:
+        first = data.find(b"\r\n")
+        head = _request_line(data[:first])
     fields = walked(head, data, first + 2, end, _REQUEST) if _COMPILED else None
     if fields is None:
         fields = sifted(head, data, first + 2, end, _REQUEST)
@@ -228,7 +247,7 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
         else:
             before = head.boundary.get(kind)
             head.boundary[kind] = value if before is None else before + b", " + value
-    named = None if host is None else host_name(host)
+    named = None if host is None else HOSTS.get(host)
     if host is None or named is None or head.authority:
         _settle_host(head, host)
     else:
@@ -236,6 +255,30 @@ def scan_request(data: bytes, end: int) -> RequestHead:  # noqa: C901 - a call a
     if special:
         _settle_framing(head, special)
     return head
+
+
+def walked_request(data: bytes) -> tuple[RequestHead | None, int]:
+    """What `_request_line` makes of the first line and where this ends, if it is as most are: a
+    known method, a plain path and HTTP/1.1. For compiled code."""
+    at: i64 = 0
+    while data[at] > _SPACE:
+        at += 1
+    method = data[:at]
+    start: i64 = at + 1
+    if data[at] != _SPACE or method not in _METHODS or data[start] != _SLASH:
+        return None, 0
+    at = start
+    byte: i64 = _SLASH
+    before: i64 = 0
+    while IN_PLAIN[byte]:
+        if before == _SLASH and (byte == _SLASH or byte == _DOT):  # noqa: SIM109 - a tuple made
+            return None, 0
+        before = byte
+        at += 1
+        byte = data[at]
+    if at - start > MAX_TARGET or data[at : at + 11] != b" HTTP/1.1\r\n":
+        return None, 0
+    return RequestHead(method, data[start:at], b"", b""), at + 9
 
 
 def walked_line(data: bytes) -> int:
@@ -422,18 +465,24 @@ def _take_out(head: Head, options: list[bytes], status: int) -> None:
     head.lines = [line for line in head.lines if name_of(line) not in named]
 
 
-@lru_cache(maxsize=256)  # a service answers with few different status lines
-def _status(line: bytes) -> int:
+def _status(line: bytes) -> tuple[int, bool]:
+    """What an answer's first line says, and whether what its fields say of a body holds."""
     if _STATUS_LINE.fullmatch(line) is None:
         raise BadMessage(502, "the status line is not VERSION STATUS REASON")
-    return int(line[9:12])
+    status = int(line[9:12])
+    simple = status >= 200 and status not in (204, 304) and line[7:8] != b"0"
+    if len(_STATUSES) >= _MAX_STATUSES:
+        _STATUSES.clear()
+    _STATUSES[line] = status, simple
+    return status, simple
 
 
 def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:
     """Read the head `data[:end]` of an answer to `method`. Raises `BadMessage` with status 502."""
     at = walked_line(data) if _COMPILED else data.find(b"\r\n")
     first = data[:at]
-    head = ResponseHead(_status(first), first)
+    status, simple = _STATUSES.get(first) or _status(first)
+    head = ResponseHead(status, first)
     fields = walked(head, data, at + 2, end, _RESPONSE) if _COMPILED else None
     if fields is None:
         fields = sifted(head, data, at + 2, end, _RESPONSE)
@@ -445,8 +494,7 @@ def scan_response(data: bytes, end: int, method: bytes) -> ResponseHead:
             head.body = _number(value, 502)
         elif value != b"keep-alive":  # a Connection that says what goes without saying
             special.append((kind, value))
-    status = head.status
-    if special or method == b"HEAD" or status < 200 or status in (204, 304) or first[7] == 0x30:
+    if special or not simple or method == b"HEAD":
         _frame_response(head, method, special)
     return head
 

@@ -7,7 +7,6 @@ root or with parameters.
 """
 
 import re
-from functools import lru_cache
 from typing import Final
 
 
@@ -27,7 +26,7 @@ PLAIN: Final = re.compile(
 
 _SLASH: Final = 0x2F
 _DOT: Final = 0x2E
-_INPLAIN: Final = bytes(byte in _PATH and byte != ord("%") for byte in range(256))
+IN_PLAIN: Final = bytes(byte in _PATH and byte != ord("%") for byte in range(256))
 _COMPILED: Final = not __file__.endswith(".py")
 
 _UNRESERVED: Final = frozenset(
@@ -69,7 +68,7 @@ def walks_plain(path: bytes) -> bool:
     before = 0
     for index in range(len(path)):
         byte = path[index]
-        if not _INPLAIN[byte]:
+        if not IN_PLAIN[byte]:
             return False
         if before == _SLASH and byte in (_SLASH, _DOT):
             return False
@@ -143,10 +142,23 @@ def _unescaped(path: bytes) -> bytes:
     return bytes(kept)
 
 
-@lru_cache(maxsize=1024)  # the names one gateway answers to are few; more only cost who sends them
+# What `host_name` found, of values that were looked at lately: the names one gateway answers to
+# are few, and more only cost who sends them.
+HOSTS: Final[dict[bytes, bytes]] = {}
+MAX_HOSTS: Final = 1024
+
+
 def host_name(value: bytes) -> bytes | None:
     """The host of a `Host` field's value, lower case and without port; None if it is invalid."""
-    match = _HOST.fullmatch(value)
-    if match is None or b".." in value:
-        return None
-    return match[1].lower().rstrip(b".") or None
+    name = HOSTS.get(value)
+    if name is None:
+        match = _HOST.fullmatch(value)
+        if match is None or b".." in value:
+            return None
+        name = match[1].lower().rstrip(b".")
+        if not name:
+            return None
+        if len(HOSTS) >= MAX_HOSTS:
+            HOSTS.clear()
+        HOSTS[value] = name
+    return name

@@ -22,6 +22,7 @@ from seawall.wire.http1 import (
     scan_request,
     scan_response,
     walked_number,
+    walked_request,
 )
 
 
@@ -500,6 +501,40 @@ def test_the_comparison_compares_something() -> None:
 @example(b"+1")
 def test_a_number_is_read_alike_in_both_ways(value: bytes) -> None:
     assert walked_number(value) == (int(value) if value.isdigit() else -1)
+
+
+LINES = st.tuples(
+    st.one_of(
+        st.sampled_from([b"GET", b"POST", b"get", b"TRACE", b"PURGE"]), st.binary(max_size=4)
+    ),
+    st.sampled_from([b" ", b" ", b" ", b"  ", b"\t"]),
+    st.one_of(
+        st.from_regex(rb"/[a-z/.%?;]{0,9}", fullmatch=True), st.just(b"/" + b"a" * MAX_TARGET)
+    ),
+    st.sampled_from([b" HTTP/1.1", b" HTTP/1.1", b" HTTP/1.0", b" HTTP/1.1 ", b"", b" http/1.1"]),
+).map(b"".join)
+
+
+@given(LINES)
+@example(b"GET / HTTP/1.1")
+@example(b"GET /a/b. HTTP/1.1")
+@example(b"GET /.a HTTP/1.1")
+@example(b"GET /" + b"a" * (MAX_TARGET - 1) + b" HTTP/1.1")
+def test_a_usual_request_line_is_read_alike_in_both_ways(line: bytes) -> None:
+    data = line + b"\r\nhost: a\r\n\r\n"
+    found, end = walked_request(data)
+    if found is None:
+        return
+    assert data[:end] == line
+    head = scanned(data)
+    assert (found.method, found.path, found.query) == (head.method, head.path, head.query)
+    assert (found.known_method, found.version_1_1) == (head.known_method, head.version_1_1)
+    assert found.keep_alive == head.keep_alive
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"PUT /a/b.c;d/ HTTP/1.1"])
+def test_a_usual_request_line_is_walked(line: bytes) -> None:
+    assert walked_request(line + b"\r\n\r\n")[1] == len(line)
 
 
 def credential(*lines: bytes) -> tuple[RequestHead, bytes]:
