@@ -16,7 +16,7 @@ GRACE = 30.0  # seconds that a test which ran out of time has to clean up
 
 
 def limit(item: pytest.Item) -> float:
-    """The seconds that `item` may take, its fixtures included."""
+    """The seconds that `item` may take, its fixtures included; 0 = as many as it likes."""
     said = item.get_closest_marker("timeout")
     return float(said.args[0] if said is not None else item.config.getini("timeout"))
 
@@ -24,7 +24,9 @@ def limit(item: pytest.Item) -> float:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     stderr = item.config.stash[fault_handler_stderr_fd_key]
-    faulthandler.dump_traceback_later(limit(item) + GRACE, exit=True, file=stderr)
+    most = limit(item)
+    if most:
+        faulthandler.dump_traceback_later(most + GRACE, exit=True, file=stderr)
     try:
         return (yield)
     finally:
