@@ -10,7 +10,6 @@ from pathlib import Path
 from seawall.cli.deploy_files import is_ours
 from seawall.cli.failure import REFUSED, Failure
 from seawall.cli.screen import print_json
-from seawall.deploy.image import PASSED
 
 PROGRAMS = ("docker", "podman")
 
@@ -58,6 +57,8 @@ def _run(*command: str, fix: str | None = None) -> None:
 def _options(name: str) -> list[str]:
     """Podman's own format of an image has no health check. Of what is passed only the name is
     said: the value may have a password in it."""
+    from seawall.deploy.image import PASSED
+
     passed = [variable for variable in PASSED if os.environ.get(variable)]
     arguments = [word for variable in passed for word in ("--build-arg", variable)]
     return ["--format", "docker", *arguments] if name == "podman" else arguments

@@ -5,11 +5,10 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from seawall.cli.admin import Admin
-from seawall.cli.as_caller import AsCaller
 from seawall.cli.call import header
 from seawall.cli.failure import USAGE, Failure
 from seawall.cli.project import project_layout, project_spec
@@ -17,9 +16,10 @@ from seawall.cli.screen import plain_text, print_json
 from seawall.concurrency.tasks import Tasks
 from seawall.load.probing import Asking, AtAddress, Probing, Verified
 from seawall.load.streams import Streams, StreamsVerified
-from seawall.runtime.fleets import server_urls
-from seawall.spec.project import Spec
 from seawall.topology import Address
+
+if TYPE_CHECKING:
+    from seawall.spec.project import Spec
 
 # Above what one process of a gateway notices, below what it takes to be called load.
 _RATE = 100.0  # requests a second
@@ -167,12 +167,15 @@ def _probes(options: argparse.Namespace, admin: Admin) -> _Probes:
         if path is not None:
             asking = AtAddress(address, path, fields)
         else:
+            from seawall.cli.as_caller import AsCaller
+            from seawall.runtime.fleets import server_urls
+
             urls = server_urls(spec, project_layout(options))
             asking = AsCaller(urls.registry, options.service, health_of(spec, options.service))
     return _Probes(Probing(asking, options.rate), streams)
 
 
-def path_of(spec: Spec, service: str) -> str | None:
+def path_of(spec: "Spec", service: str) -> str | None:
     """What to ask the gateway for so that `service` answers: the first plain path of a route to
     it that asks for no credentials."""
     for route in spec.gateway.routes:
@@ -183,7 +186,7 @@ def path_of(spec: Spec, service: str) -> str | None:
     return None
 
 
-def health_of(spec: Spec, service: str) -> str:
+def health_of(spec: "Spec", service: str) -> str:
     """What to ask the service itself for, where no route is open. Raises `Failure` where a
     person has to say."""
     declared = spec.services.get(service)

@@ -25,7 +25,6 @@ from seawall.cli.screen import (
     table,
 )
 from seawall.clock import SYSTEM
-from seawall.service.settings import Settings
 
 _PHASES = ("running", "compensating", "stuck", "completed", "compensated", "failed")
 
@@ -158,6 +157,8 @@ class _Direct:
 def _asker(options: argparse.Namespace) -> _Supervised | _Direct:
     if options.url is None:
         return _Supervised(Admin(project_layout(options)))
+    from seawall.service.settings import Settings
+
     token = Settings.from_environment().operator_token
     if token is None:
         fix = "set SEAWALL_OPERATOR_TOKEN, or SEAWALL_OPERATOR_TOKEN_FILE"

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from seawall.messaging.base import Subscription
-from seawall.service.service import Service
+
+if TYPE_CHECKING:
+    from seawall.service.service import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,7 @@ def _place(handling: Handling) -> tuple[str, str]:
     return handling.subscription.topic, handling.subscription.group
 
 
-def declared(service: Service) -> Declared:
+def declared(service: "Service") -> Declared:
     """Read the declarations of a service, which need not run."""
     said = service.gauges.declared
     calls = (

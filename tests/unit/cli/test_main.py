@@ -31,6 +31,20 @@ def test_light_commands_stay_light(arguments: list[str]) -> None:
     assert _loaded(*arguments) == set()
 
 
+def test_commands_do_not_load_what_services_need() -> None:
+    """All but `up`, which is the supervisor."""
+    modules = sorted({module for module, _ in COMMANDS.values()} - {"up"})
+    services_need = {"fastapi", "starlette", "pydantic", "redis", "sqlalchemy", "uvicorn", "psutil"}
+    script = (
+        f"import sys\nfrom importlib import import_module\nfor name in {modules!r}:\n"
+        "    import_module(f'seawall.cli.{name}')\n"
+        f"    loaded = {services_need!r} & set(sys.modules)\n"
+        "    assert not loaded, (name, loaded)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out
