@@ -2,36 +2,48 @@
 
 How long a test says it waits is what an idle machine needs at most. A shared one is several times
 slower at times, and waiting longer costs nothing where things are as they should be.
+
+To look costs both who looks and who is looked at: what takes longer is looked at less often.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 _PATIENCE = 3  # times as long, where a machine is busy with others
+
+
+def _pauses() -> Iterator[float]:
+    """Between two looks: a twentieth of the time that has passed is noticed too late at most."""
+    began = time.monotonic()
+    while True:
+        yield min(0.01 + (time.monotonic() - began) / 20, 0.1)
 
 
 async def eventually(holds: Callable[[], bool], within: float = 5.0) -> None:
     """Return as soon as `holds()`; fail after a multiple of `within` seconds."""
     async with asyncio.timeout(within * _PATIENCE):
+        pauses = _pauses()
         while not holds():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(next(pauses))
 
 
 async def eventually_async(holds: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
     """Return as soon as `await holds()`; fail after a multiple of `within` seconds."""
     async with asyncio.timeout(within * _PATIENCE):
+        pauses = _pauses()
         while not await holds():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(next(pauses))
 
 
 def eventually_sync(holds: Callable[[], bool], within: float = 5.0) -> None:
     """For tests without an event loop."""
     deadline = time.monotonic() + within * _PATIENCE
+    pauses = _pauses()
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError(f"still not so after {within * _PATIENCE} s")
-        time.sleep(0.01)
+        time.sleep(next(pauses))
 
 
 async def settle() -> None:
