@@ -15,6 +15,7 @@
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,12 +107,24 @@ class Layout:
             self.folder.chmod(0o700)
             for name in ("admin", "valkey"):
                 self._prepare_socket(name)
-            _prepare_private(Path(self.parents).parent)  # whose names are the longest
+            _prepare_private(self._sockets)
         except OSError as exc:
             raise Misconfigured(
                 f"{exc.filename or self.folder} cannot be written: {exc.strerror}",
                 fix=f"make {self.root} writable, or free space on its disk",
             ) from exc
+
+    def leave(self) -> None:
+        """Remove the admin socket, and the folder that a long path has its sockets in unless
+        something is there: a warm parent may wait for the next supervisor."""
+        with suppress(OSError):
+            self.admin_socket.unlink(missing_ok=True)
+            if self._sockets != self.run:
+                self._sockets.rmdir()
+
+    @property
+    def _sockets(self) -> Path:
+        return Path(self.parents).parent  # whose names are the longest
 
     def _prepare_socket(self, name: str) -> None:
         path, note = self._socket(name), self.run / f"{name}.path"

@@ -126,6 +126,9 @@ class Supervisor:
         await asyncio.to_thread(self.layout.prepare)
         async with AsyncExitStack() as stack:
             stack.enter_context(sole_supervisor(self.layout))
+            # Again, since the one before may have left meanwhile.
+            await asyncio.to_thread(self.layout.prepare)
+            stack.push_async_callback(asyncio.to_thread, self.layout.leave)
             kept = stack.enter_context(Lock(self.layout.processes_lock))
             logs = LogStore(self.layout.logs, self._clock, self._show)
             stack.push_async_callback(asyncio.to_thread, logs.close)

@@ -330,6 +330,7 @@ def test_a_long_path_still_has_sockets(project: Project, tmp_path: Path) -> None
         assert socket_path.is_socket()
     finally:
         far.stop()
+    assert not socket_path.parent.exists()
 
 
 def _ask(path: str, command: str) -> str:

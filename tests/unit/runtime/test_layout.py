@@ -29,6 +29,14 @@ def test_sockets_of_a_long_path_are_elsewhere_and_noted(tmp_path: Path) -> None:
     assert (layout.run / "admin.path").read_text().strip() == str(layout.admin_socket)
     assert Layout(tmp_path / "y").admin_socket != layout.admin_socket
 
+    waiting = layout.admin_socket.parent / "parent-9.sock"
+    waiting.touch()
+    layout.leave()
+    assert waiting.exists()
+    waiting.unlink()
+    layout.leave()
+    assert not waiting.parent.exists()
+
 
 def test_a_folder_that_cannot_be_made_says_which(tmp_path: Path) -> None:
     (tmp_path / ".seawall").write_text("")
@@ -49,3 +57,5 @@ def test_each_socket_has_a_folder_whatever_the_length_of_the_path(
     layout.prepare()
     for path in (layout.admin_socket, layout.gateway_socket("gateway-1"), Path(layout.parents)):
         assert path.parent.is_dir()
+    layout.leave()
+    assert Path(layout.parents).parent.exists() == (Path(layout.parents).parent == layout.run)
