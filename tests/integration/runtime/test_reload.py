@@ -73,14 +73,20 @@ def test_a_python_service_is_reloaded_without_losing_a_request(project: Project)
 
 
 def test_one_process_alone_is_reloaded_without_losing_a_request(project: Project) -> None:
-    """Whom it follows leaves only once the registry knows the successor: nobody else is there."""
+    """Whom it follows leaves only once the registry knows the successor: nobody else is there.
+    Where no open route leads to it, it is asked as those that call it do."""
     project.write("hello.py", SERVICE.format(version="1.0.0"))
+    project.write("quiet.py", SERVICE.format(version="1.0.0").replace("hello", "quiet"))
     alone = DECLARED.replace("replicas = 2", "replicas = 1")
-    project.declare(route("hello") + alone, gateways=1, registry="")
+    quiet = alone.replace("hello", "quiet")
+    project.declare(route("hello") + alone + quiet, gateways=1, registry="")
     project.up()
-    for _ in range(3):
-        done = project.run("reload", "hello", "--verify", "--rate", "300")
+    for name in ("hello", "hello", "quiet"):
+        before = project.instances()[f"{name}-1"]["pid"]
+        done = project.run("reload", name, "--verify", "--rate", "300")
         assert done.returncode == 0, done.stdout + done.stderr + project.said()
+        assert " 0 failed" in done.stdout
+        assert project.instances()[f"{name}-1"]["pid"] != before
 
 
 def test_a_nodejs_command_is_reloaded_without_losing_a_request(project: Project) -> None:
