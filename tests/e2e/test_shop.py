@@ -233,7 +233,8 @@ def test_the_shop_on_postgres(tmp_path: Path, postgres: Postgres) -> None:
         assert ended == ["completed", "cancelled", "completed"]
         eventually_sync(lambda: len(customer.mails()) == 3)
         assert not list((shop.folder / ".seawall" / "data").glob("*.db"))
-        assert ask(shop.address("orders"), "GET", "/health").json()["status"] == "pass"
+        orders_at = shop.address("orders")
+        eventually_sync(lambda: ask(orders_at, "GET", "/health").json()["status"] == "pass")
     finally:
         shop.down()
 

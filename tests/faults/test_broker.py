@@ -33,7 +33,7 @@ def test_paused_it_holds_up_no_read_and_messages_resume(notes: Notes) -> None:
             before = SYSTEM.now()
             for _ in range(50):
                 assert notes.http.get("/hello").status_code == 200
-            assert SYSTEM.now() - before < 2.0
+            assert SYSTEM.now() - before < 10.0  # not 50 times those seconds
         finally:
             os.kill(notes.pid("valkey"), signal.SIGCONT)
         goal = load.posts[202] + 50

@@ -25,7 +25,7 @@ async def store(transport: Transport, topic: str, *messages: Message, delay: flo
 
 
 async def take(
-    transport: Transport, sub: Subscription, *, wait: float = 2.0, lease: float = LEASE
+    transport: Transport, sub: Subscription, *, wait: float = 10.0, lease: float = LEASE
 ) -> Delivery:
     (delivery,) = await transport.fetch(sub, 1, wait=wait, lease=lease)
     return delivery

@@ -282,7 +282,7 @@ async def test_a_client_that_leaves_while_another_service_stands_in() -> None:
         client.writer.transport.abort()
         await eventually(lambda: spare.open == 0)
         assert (await shop.logged())[0]["status"] == 499
-        assert shop.is_at_rest()
+        await eventually(shop.is_at_rest)
 
 
 async def test_who_is_shed_gets_the_fallback_too() -> None:

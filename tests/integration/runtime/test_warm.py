@@ -127,7 +127,7 @@ def test_a_standby_is_the_next_replica_with_the_code_as_it_is(project: Project) 
     eventually_sync(lambda: project.ready("hello-1", "hello-2"))
     told = _who(project, "hello-2")
     assert (told["pid"], told["instance"]) == (first, "hello-2")
-    assert "hello-2" in project.run("logs", "hello-2", "--json").stdout
+    eventually_sync(lambda: "hello-2" in project.run("logs", "hello-2", "--json").stdout)
 
     eventually_sync(lambda: waiting() not in (None, first), within=15)
     second = waiting()
@@ -171,7 +171,7 @@ def test_a_dead_replica_leaves_the_registry_at_once(project: Project) -> None:
     project.up()
     url = f"unix://{project.folder}/.seawall/run/valkey.sock?db=0"
     seconds = asyncio.run(_seen_dead(url, project.instances()["hello-1"]["pid"]))
-    assert seconds < 1.0  # some 10 ms on an idle machine; a lease lasts 10 s
+    assert seconds < 5.0  # some 10 ms on an idle machine; a lease lasts 10 s
 
 
 async def _seen_dead(url: str, pid: int) -> float:
@@ -203,6 +203,7 @@ def test_gateways_share_a_port_and_one_may_die(project: Project) -> None:
     os.kill(rows["gateway-1"]["pid"], signal.SIGKILL)
     for _ in range(10):
         assert project.run("call", "gateway", "/who").returncode == 0
+    eventually_sync(lambda: project.instances()["gateway-1"]["restarts"] == 1)
     eventually_sync(lambda: project.ready("gateway-1", "gateway-2"))
     assert _is_ready(Layout(project.folder).gateway_socket("gateway-1"))
 
