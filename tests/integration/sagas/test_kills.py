@@ -20,8 +20,8 @@ from tests.support import servers
 from tests.support.servers import RespServer
 from tests.support.waiting import eventually_async
 
-ORDERS = 40
-KILLS = 10
+ORDERS = 24
+KILLS = 6  # each is the start of a process, half a second of a core
 SCRIPT = Path(participants.__file__)
 
 
