@@ -43,7 +43,7 @@ class Customers:
 
     def _ask(self) -> None:
         with httpx2.Client(base_url=self._url, timeout=20) as client:
-            while not self._over.is_set():
+            while not self._over.wait(0.005):
                 answer = client.get("/")
                 client.cookies.clear()
                 self.seen[answer.status_code, answer.text] += 1
