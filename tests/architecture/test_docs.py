@@ -60,7 +60,7 @@ def test_extract_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)  # of some thirty commands, where each takes ten times as long
 @pytest.mark.parametrize("page", sorted({b.file for b in BLOCKS if b.info == "sh"}))
 def test_story_runs(page: str, tmp_path: Path) -> None:
     try:
@@ -82,7 +82,7 @@ def _run(command: list[str], folder: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

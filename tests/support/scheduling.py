@@ -14,6 +14,9 @@ from xdist.workermanage import WorkerController
 from tests.support.brokers import MORE, USUAL
 
 _PARAMETER = re.compile(rf"\[(?:.*-)?({'|'.join((*USUAL, *MORE))})(?:-.*)?\]$")
+# Files of minutes, which would otherwise end last, alone. What checks types needs one core all the
+# while, and these wait.
+_LONG = re.compile("test_kills|integration/runtime/|architecture/test_(docs|check)")
 _FILE = re.compile(rf"test_({'|'.join(MORE)})$")
 
 
@@ -30,7 +33,7 @@ def scope(test: str) -> str:
 def turn(test: str) -> int:
     """When `test`, a pytest node id, comes: first what waits for processes, last what waits not."""
     kind = PurePath(test.partition("::")[0]).parts[1]
-    if kind in ("e2e", "faults") or "/" not in scope(test) or "test_kills" in test:
+    if kind in ("e2e", "faults") or "/" not in scope(test) or _LONG.search(test):
         return 0
     if kind == "unit" and PurePath(test.partition("::")[0]).parts[2] in ("cli", "shop"):
         return 2  # whole programs

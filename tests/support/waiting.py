@@ -11,6 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 _PATIENCE = 3  # times as long, where a machine is busy with others
+_LEAST = 15.0  # seconds: whatever is waited for, a machine may stand still for some
+
+
+def _longest(within: float) -> float:
+    return max(within * _PATIENCE, _LEAST)
 
 
 def _pauses() -> Iterator[float]:
@@ -22,7 +27,7 @@ def _pauses() -> Iterator[float]:
 
 async def eventually(holds: Callable[[], bool], within: float = 5.0) -> None:
     """Return as soon as `holds()`; fail after a multiple of `within` seconds."""
-    async with asyncio.timeout(within * _PATIENCE):
+    async with asyncio.timeout(_longest(within)):
         pauses = _pauses()
         while not holds():
             await asyncio.sleep(next(pauses))
@@ -30,7 +35,7 @@ async def eventually(holds: Callable[[], bool], within: float = 5.0) -> None:
 
 async def eventually_async(holds: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
     """Return as soon as `await holds()`; fail after a multiple of `within` seconds."""
-    async with asyncio.timeout(within * _PATIENCE):
+    async with asyncio.timeout(_longest(within)):
         pauses = _pauses()
         while not await holds():
             await asyncio.sleep(next(pauses))
@@ -38,11 +43,11 @@ async def eventually_async(holds: Callable[[], Awaitable[bool]], within: float =
 
 def eventually_sync(holds: Callable[[], bool], within: float = 5.0) -> None:
     """For tests without an event loop."""
-    deadline = time.monotonic() + within * _PATIENCE
+    deadline = time.monotonic() + _longest(within)
     pauses = _pauses()
     while not holds():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"still not so after {within * _PATIENCE} s")
+            raise TimeoutError(f"still not so after {_longest(within)} s")
         time.sleep(next(pauses))
 
 

@@ -125,7 +125,7 @@ async def read(transport: Transport, topic: str) -> list[tuple[Placed, Delivery]
     return seen
 
 
-@pytest.mark.timeout(60)  # Kafka gives a new group its partitions after some twenty seconds
+@pytest.mark.timeout(120)  # Kafka gives a new group its partitions after some twenty seconds
 async def test_theirs_is_read_here(
     where: tuple[str, str], transport: Transport, unique: str
 ) -> None:
@@ -137,7 +137,7 @@ async def test_theirs_is_read_here(
     assert (event.number, delivery.message.id) == (7, "e-1")
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("structured", [False, True])
 async def test_ours_is_read_there(
     where: tuple[str, str], transport: Transport, unique: str, structured: bool

@@ -100,7 +100,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=25,
+            timeout=60,
         )
 
     def json(self, *arguments: str) -> dict[str, Any]:

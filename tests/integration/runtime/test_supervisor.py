@@ -67,7 +67,7 @@ def test_a_signal_stops_everything(project: Project, number: signal.Signals, sta
 
     project.supervisor.send_signal(number)
 
-    assert project.supervisor.wait(15) == status
+    assert project.supervisor.wait(30) == status
     assert gone(processes)
     assert project.run("logs", "web-1").stdout.count("asked to stop") == 1
     assert project.run("ps").returncode == 3
@@ -96,7 +96,7 @@ def test_what_ignores_sigterm_is_killed_with_what_it_started(project: Project) -
 
     project.supervisor.send_signal(signal.SIGTERM)
 
-    assert project.supervisor.wait(15) == 143
+    assert project.supervisor.wait(30) == 143
     assert gone(processes)
 
 
@@ -111,7 +111,7 @@ def test_a_second_signal_stops_at_once(project: Project) -> None:
 
     project.supervisor.send_signal(signal.SIGINT)
 
-    assert project.supervisor.wait(5) == 130
+    assert project.supervisor.wait(30) == 130
 
 
 def test_a_port_in_use_is_told_with_who_uses_it(project: Project) -> None:
@@ -247,7 +247,7 @@ def test_the_embedded_valkey_keeps_what_it_was_told(project: Project) -> None:
     assert _ask(path, "GET greeting") == "$5"
     assert _ask(path, "CONFIG GET appendfsync").startswith("*2")
     project.supervisor.send_signal(signal.SIGTERM)
-    project.supervisor.wait(15)
+    project.supervisor.wait(30)
     project.up()
     assert _ask(path, "GET greeting") == "$5"
 

@@ -239,6 +239,6 @@ def test_forked_processes_stop_with_the_supervisor(
     project.up()
     processes = project.processes()
     project.supervisor.send_signal(number)
-    project.supervisor.wait(15)
+    project.supervisor.wait(30)
     assert gone(processes)
     assert not psutil.pid_exists(project.supervisor.pid)

@@ -37,7 +37,7 @@ FUZZ = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-pytestmark = pytest.mark.timeout(0 if EXAMPLES else 30)
+pytestmark = pytest.mark.timeout(0 if EXAMPLES else 90)
 
 NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
 
