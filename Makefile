@@ -48,7 +48,7 @@ down: setup ## stop the shop
 # What is tested last is compiled meanwhile.
 test: setup ## all tests, against real servers
 	@( $(BYTECODE) ) >/dev/null 2>&1 & scripts/servers && wait
-	@nice -n 3 $(BIN)/python hatch_build.py >/dev/null 2>&1 & $(BIN)/pytest $(SIDE_BY_SIDE)
+	@nice -n 3 $(BIN)/python hatch_build.py --quickly >/dev/null 2>&1 & $(BIN)/pytest $(SIDE_BY_SIDE)
 	@scripts/test_compiled $(SIDE_BY_SIDE)
 
 test-brokers: setup ## only the suites of messages, with a backlog of 100,000; BROKERS=nats,sqs chooses

@@ -2,6 +2,7 @@
 
     SEAWALL_COMPILE=1 pip install .    a wheel with extensions; it fails where none can be made
     python hatch_build.py              in a checkout: prints the folder for PYTHONPATH
+    python hatch_build.py --quickly    the same C, for tests: its compiler makes less of an effort
 
 Without the variable the wheel is pure Python and needs no compiler. The extensions stand beside
 the modules that they were made from, and Python prefers them.
@@ -54,17 +55,22 @@ COMPILED = (
     ),
 )
 
+# With -O3 a request takes 2 % fewer instructions of ours (callgrind), and the compiler much longer.
+_LEVEL = "1"
+
+# With -O0 the compiler takes less than half of what -O1 takes it.
+_QUICKLY = "0"
+
 REQUIREMENTS = ["mypy>=1.15", "setuptools>=65.5"]
 
-# In a process of its own, since setuptools and mypyc are for one call each. With -O3 a request
-# takes 2 % fewer instructions of ours (callgrind), and the compiler much longer.
+# In a process of its own, since setuptools and mypyc are for one call each.
 _BUILD = """
 import sys
 from mypyc.build import mypycify
 from setuptools import setup
-folder, *sources = sys.argv[1:]
+folder, level, *sources = sys.argv[1:]
 extensions = mypycify(
-    ["--ignore-missing-imports", *sources], opt_level="1", debug_level="0", group_name="seawall"
+    ["--ignore-missing-imports", *sources], opt_level=level, debug_level="0", group_name="seawall"
 )
 setup(
     name="seawall",
@@ -102,19 +108,20 @@ def can_compile() -> bool:
     return shutil.which(compiler) is not None and header.is_file()
 
 
-def compiled() -> Path:
+def compiled(level: str = _LEVEL) -> Path:
     """A folder with the whole package, compiled for this Python; made anew if a source changed.
 
     What the compiled modules import is not looked at: values are checked where they cross.
     """
-    folder = ROOT / "build" / "compiled" / str(sysconfig.get_config_var("SOABI"))
+    abi = str(sysconfig.get_config_var("SOABI"))
+    folder = ROOT / "build" / "compiled" / (abi if level == _LEVEL else f"{abi}-O{level}")
     _copy(folder)
     digest = _digest(folder)
     stamp = folder / "sources.sha256"
     if not stamp.is_file() or stamp.read_text() != digest:
         for old in (stamp, *_extensions(folder)):
             old.unlink(missing_ok=True)
-        _compile(folder)
+        _compile(folder, level)
         stamp.write_text(digest)
     return folder
 
@@ -128,13 +135,13 @@ def _copy(folder: Path) -> None:
             path.unlink()
 
 
-def _compile(folder: Path) -> None:
+def _compile(folder: Path, level: str) -> None:
     # Names of modules are made from relative paths, so this happens in a folder with copies. The
     # package's front door is shut there: all of Seawall, and what it uses, would be type-checked.
     work = ROOT / "build" / "compiled" / "work"
     _copy(work)
     (work / "seawall" / "__init__.py").write_text("")
-    command = [sys.executable, "-c", _BUILD, str(folder), *_sources()]
+    command = [sys.executable, "-c", _BUILD, str(folder), level, *_sources()]
     subprocess.run(command, cwd=work, stdout=sys.stderr, check=True)
 
 
@@ -158,4 +165,4 @@ def _extensions(folder: Path) -> Iterator[Path]:
 if __name__ == "__main__":
     if not can_compile():
         sys.exit("no C compiler, or no headers of Python: apt-get install gcc python3-dev")
-    print(compiled())  # noqa: T201 - its answer
+    print(compiled(_QUICKLY if "--quickly" in sys.argv else _LEVEL))  # noqa: T201 - its answer
