@@ -96,7 +96,9 @@ class AtAddress:
         self._pool = self._own(MAX_IN_FLIGHT)
 
     def _own(self, limit: int) -> Pool:
-        return Pool(self._address, PoolConfig(limit=limit), clock=self._clock)
+        # To connect may take all of that: who is slow on a busy machine has lost nothing.
+        config = PoolConfig(limit=limit, connect_timeout=WITHIN)
+        return Pool(self._address, config, clock=self._clock)
 
     async def __aenter__(self) -> Self:
         return self

@@ -83,7 +83,7 @@ def test_one_process_alone_is_reloaded_without_losing_a_request(project: Project
     project.up()
     for name in ("hello", "hello", "quiet"):
         before = project.instances()[f"{name}-1"]["pid"]
-        done = project.run("reload", name, "--verify", "--rate", "300")
+        done = project.run("reload", name, "--verify")
         assert done.returncode == 0, done.stdout + done.stderr + project.said()
         assert " 0 failed" in done.stdout
         assert project.instances()[f"{name}-1"]["pid"] != before
