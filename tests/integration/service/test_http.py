@@ -140,7 +140,7 @@ async def served(system: Platform) -> AsyncIterator[Served]:
     _bodies(service, state)
     _kept(service, database)
     await system.start(service)
-    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
         state.append(Served(service, http, system))
         yield state[0]
 
@@ -506,7 +506,7 @@ async def test_a_write_goes_on_when_its_client_leaves(served: Served) -> None:
 
 
 async def test_work_after_the_answer_goes_on_when_the_client_leaves(served: Served) -> None:
-    async with httpx2.AsyncClient(base_url=served.system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=served.system.url("orders"), timeout=30) as http:
         assert (await http.get("/afterwards")).status_code == 200
     assert (await served.http.get("/hello/you")).status_code == 200
     served.release.set()

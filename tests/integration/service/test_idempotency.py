@@ -35,7 +35,7 @@ class Stage:
         self.url = url
         self.service = Service("orders")
         self.database = self.service.database(metadata=metadata)
-        self.http = httpx2.AsyncClient()
+        self.http = httpx2.AsyncClient(timeout=30)
         self.entered = 0
         self.release = asyncio.Event()
         database = self.database

@@ -210,7 +210,7 @@ async def test_the_trace_goes_from_request_to_message_to_handler(system: Platfor
         seen.append((message.message.headers["ce-traceparent"], tracing.current()))
 
     await system.start(service)
-    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
         given = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
         assert (await http.post("/orders", headers=given)).status_code == 200
     await system.settle()

@@ -79,7 +79,7 @@ QUIET = {
 
 
 async def scrape(system: Platform, name: str) -> dict[str, Metric]:
-    async with httpx2.AsyncClient(base_url=system.url(name)) as http:
+    async with httpx2.AsyncClient(base_url=system.url(name), timeout=30) as http:
         text = (await http.get("/metrics")).text
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -120,7 +120,7 @@ async def busy(system: Platform) -> Platform:
             raise RuntimeError("always fails")
 
     await system.start(stock, orders)
-    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
         for number in range(6):
             assert (await http.get(f"/calls/{number}")).status_code == 200
         await http.get("/calls/1", headers={"x-deadline-ms": "0"})
@@ -216,7 +216,7 @@ async def test_an_outbox_that_does_not_flow_is_seen(system: Platform) -> None:
     assert value(families, "seawall_outbox_unsent") == 1
     assert value(families, "seawall_outbox_refused") == 1
     assert value(families, "seawall_outbox_oldest_age_seconds") >= 90
-    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
         health = (await http.get("/health")).json()
     assert (health["status"], health["checks"]["outbox"]["status"]) == ("warn", "warn")
     assert "1 messages wait to be published" in health["checks"]["outbox"]["output"]

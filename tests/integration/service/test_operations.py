@@ -50,7 +50,7 @@ async def url(system: Platform) -> str:
 
 
 async def test_it_is_answered_to_whoever_has_the_token(url: str) -> None:
-    async with httpx2.AsyncClient(base_url=url) as http:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
         answer = await http.post("/-/double", json={"n": 21}, headers=AUTHORIZED)
         assert (answer.status_code, answer.json()) == (200, {"twice": 42})
         for headers in ({}, {"authorization": "Bearer guess"}):
@@ -62,7 +62,7 @@ async def test_it_is_answered_to_whoever_has_the_token(url: str) -> None:
 
 
 async def test_errors_are_problems(url: str) -> None:
-    async with httpx2.AsyncClient(base_url=url, headers=AUTHORIZED) as http:
+    async with httpx2.AsyncClient(base_url=url, headers=AUTHORIZED, timeout=30) as http:
         for body in (b"", b"[]", b"\xff", b'{"n": "' + b"9" * 70_000 + b'"}'):
             answer = await http.post("/-/double", content=body)
             assert answer.status_code == 400
@@ -75,7 +75,7 @@ async def test_without_a_token_nobody_is_an_operator() -> None:
         orders = Service("orders")
         Flow.attach(orders, orders.database(), ORDER)
         await system.start(orders)
-        async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+        async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
             answer = await http.post("/-/sagas", json={"do": "ls"}, headers=AUTHORIZED)
     assert answer.status_code == 403
     assert "SEAWALL_OPERATOR_TOKEN" in answer.json()["detail"]

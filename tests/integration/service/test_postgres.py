@@ -45,7 +45,7 @@ class System:
         self.url = url
         self.service = Service("orders")
         self.database: Database = self.service.database(metadata=metadata, max_size=5)
-        self.http = httpx2.AsyncClient()
+        self.http = httpx2.AsyncClient(timeout=30)
 
     async def start(self) -> None:
         await self.platform.start(self.service)

@@ -146,7 +146,7 @@ async def test_paused_consumption_is_told_and_leaves_the_replica_ready(system: P
     for number in range(4):
         await system.publish(Placed(number=number))
     await eventually(lambda: bool(service.life and service.life.paused))
-    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
         ready = await http.get("/readyz")
         assert ready.status_code == 200
         assert "order.placed/orders is paused" in ready.text
@@ -164,7 +164,7 @@ async def test_a_replica_that_gets_nothing_is_not_ready_and_says_why(system: Pla
     assert service.life is not None
     (consumer,) = service.life.consumers
     consumer._watchdog.stalled = 7
-    async with httpx2.AsyncClient(base_url=system.url("orders")) as http:
+    async with httpx2.AsyncClient(base_url=system.url("orders"), timeout=30) as http:
         ready = await http.get("/readyz")
     assert ready.status_code == 503
     assert "order.placed/orders: 7 messages wait, and none comes" in ready.text

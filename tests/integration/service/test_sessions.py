@@ -69,7 +69,7 @@ async def browser(valkey: servers.RespServer, unique: str) -> AsyncIterator[Brow
 
         await system.start(service)
         async with (
-            httpx2.AsyncClient(base_url=system.url("shop")) as http,
+            httpx2.AsyncClient(base_url=system.url("shop"), timeout=30) as http,
             Redis.from_url(valkey.url, driver_info=None) as redis,
         ):
             held.append(Browser(http, redis, unique))
