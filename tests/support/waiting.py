@@ -22,7 +22,7 @@ def _pauses() -> Iterator[float]:
     """Between two looks: a twentieth of the time that has passed is noticed too late at most."""
     began = time.monotonic()
     while True:
-        yield min(0.01 + (time.monotonic() - began) / 20, 0.1)
+        yield min(0.01 + (time.monotonic() - began) / 20, 0.05)
 
 
 async def eventually(holds: Callable[[], bool], within: float = 5.0) -> None:
