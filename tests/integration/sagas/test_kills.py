@@ -21,7 +21,7 @@ from tests.support.servers import RespServer
 from tests.support.waiting import eventually_async
 
 ORDERS = 24
-KILLS = 6  # each is the start of a process, half a second of a core
+KILLS = 6  # each costs the start of a process
 SCRIPT = Path(participants.__file__)
 
 
