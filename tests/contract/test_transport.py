@@ -237,6 +237,44 @@ async def test_what_a_cancelled_fetch_took_is_released_on_close(
     assert (delivery.message.id, delivery.attempt) == ("a", 1)
 
 
+async def test_who_is_quiet_is_delivered_nothing_until_it_fetches(
+    transport: Transport, rival: Opener, sub: Subscription
+) -> None:
+    quiet, other = transport, await rival()
+    await store(other, sub.topic, message("lapsed"))
+    await take(other, sub, lease=short(transport))
+    lapsed = await quiet.fetch(sub, 10, wait=5, lease=short(transport))  # having waited for more
+    await quiet.ack(lapsed)
+    await quiet.quiesce(sub)
+    await store(other, sub.topic, message("new"))
+    assert (await other.lag(sub)).in_flight == 0
+    delivery = await take(other, sub)
+    await other.release([delivery])
+    assert (await other.lag(sub)).in_flight == 0
+    again = await take(other, sub)
+    assert ids([*lapsed, delivery, again]) == ["lapsed", "new", "new"]
+    assert (delivery.attempt, again.attempt) == (1, 1)
+
+
+async def test_what_was_taken_and_not_fetched_goes_to_others_uncounted_once_it_is_quiet(
+    transport: Transport, rival: Opener, sub: Subscription
+) -> None:
+    quiet, other = transport, await rival()
+    await quiet.provision([sub])
+    async with asyncio.TaskGroup() as tasks:
+        fetch = tasks.create_task(quiet.fetch(sub, 2, wait=1, lease=LEASE))
+        assert await nothing(other, Subscription(sub.topic, "probe"), within=0.1)
+        await store(other, sub.topic, *(message(str(n)) for n in range(6)))
+        fetch.cancel()
+    held = [] if fetch.cancelled() else list(fetch.result())  # it was quicker
+    held += await take_all(quiet, sub, 1 - len(held)) if not held else []
+    await quiet.ack(held)  # which makes room
+    await quiet.quiesce(sub)
+    rest = await take_all(other, sub, 6 - len(held))
+    assert sorted([*ids(held), *ids(rest)]) == [str(n) for n in range(6)]
+    assert {delivery.attempt for delivery in rest} == {1}
+
+
 # Groups
 
 

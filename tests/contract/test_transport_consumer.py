@@ -119,6 +119,39 @@ async def test_what_was_dropped_on_each_attempt_is_dead_before_a_handler_sees_it
     assert not seen
 
 
+async def test_nothing_is_held_beside_what_is_handled_alone(
+    transport: Transport, rival: Opener, sub: Subscription
+) -> None:
+    names = ["a", "b", "c"]
+    gate = asyncio.Event()
+    handling: list[str] = []
+
+    async def handle(delivery: Delivery) -> None:
+        handling.append(delivery.message.id)
+        await gate.wait()
+
+    await store(transport, sub.topic, *map(message, names))
+    await take_all(transport, sub, 3, lease=short(transport))  # and let fall, all together
+    other = await rival()
+    again = await take_all(other, sub, 3, lease=short(transport))
+    assert {(delivery.attempt, delivery.dropped) for delivery in again} == {(2, True)}
+    await other.extend(again, lease=LEASE)
+    await other.quiesce(sub)
+    await other.release(again)
+    config = ConsumerConfig(lease=LEASE, wait=1)
+    async with Consumer(transport, sub, handle, config=config, retry=RetryPolicy(attempts=2)):
+        await eventually(lambda: bool(handling))
+        assert (await transport.lag(sub)).ready == 2
+        await store(other, sub.topic, message("new"))
+        rest = await take_all(other, sub, 3)
+        assert {*handling, *ids(rest)} == {*names, "new"}
+        assert {delivery.attempt for delivery in rest if delivery.message.id != "new"} == {2}
+        await other.ack(rest)
+        gate.set()
+    assert len(handling) == 1
+    assert (await transport.lag(sub)).in_flight == 0
+
+
 async def test_a_slow_consumer_holds_no_more_than_it_said_and_holds_up_nobody(
     transport: Transport, sub: Subscription
 ) -> None:

@@ -183,7 +183,14 @@ class Transport(Protocol):
         Includes messages whose retry is due and those whose consumer let its lease run out: the
         lease that counts is the group's, so all its members fetch with the same one. A fetch may
         be cancelled: what was already taken for it goes to the next fetch of this subscription,
-        and `aclose` releases it if there is none.
+        and `aclose` (or `quiesce`) releases it if there is none.
+        """
+
+    async def quiesce(self, subscription: Subscription) -> None:
+        """Take nothing until the next fetch, and release what was taken and not fetched.
+
+        A fetch may leave a request under way, and what that brings counts as delivered, though
+        nobody handles it. Not while a fetch runs.
         """
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:

@@ -10,7 +10,8 @@ Who does what, all of it bounded and owned by the consumer's block:
 
 A message may end its process, and with it every other delivery there: they all come back, again
 and again together, and would all be taken for poison. So a message on its last attempt whose
-process died before is handled alone: nothing else of this subscription is held meanwhile.
+process died before is handled alone: nothing else of this subscription is held meanwhile, neither
+here nor by the transport.
 """
 
 import asyncio
@@ -142,6 +143,7 @@ class Consumer:
         self._let.clear()
         if self._fetching is not None and not self._fetching.done():
             await self._fetch_no_more()
+            await self._reach.briefly(self._quiesce())
             if not self._leaving:
                 self._fetch_on()  # it waits until we may, once it has made sure that the group is
         await self._reach.briefly(self._settling.release(self._holding.unstarted()))
@@ -209,6 +211,7 @@ class Consumer:
             await standby.keep()
             await self._fetch_no_more()
             self._handling.stop_lost(self._handling.held())
+            await self._reach.persistently(self._quiesce)
             await self._settling.give_back(self._holding.unstarted())
 
     async def _until_none_is_held(self) -> None:
@@ -231,6 +234,8 @@ class Consumer:
             limit = self._holding.free
             on_trial = False
             if self._pausing is not None:
+                if self._pausing.paused:
+                    await self._reach.persistently(self._quiesce)
                 limit = await self._pausing.allowed(limit)
                 on_trial = self._pausing.paused
             deliveries = await self._reach.persistently(lambda limit=limit: self._fetch(limit))  # type: ignore[misc]
@@ -251,6 +256,9 @@ class Consumer:
         finally:
             self._asking = False
 
+    async def _quiesce(self) -> None:
+        await self._transport.quiesce(self.subscription)
+
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         if self._watchdog.stalled:
             self._observer(ConsumerRecovered(self.subscription))
@@ -267,6 +275,7 @@ class Consumer:
     async def _handle_alone(self) -> None:
         """Handle one of the suspects with nothing beside it; the others are another's turn."""
         holding = self._holding
+        await self._reach.persistently(self._quiesce)
         await holding.at_rest()
         if others := holding.suspects[1:]:
             await self._settling.give_back(others)

@@ -162,6 +162,13 @@ class KafkaTransport:
         reader = await self._reader(subscription)
         return await reader.fetch(limit, wait=wait, lease=lease)
 
+    async def quiesce(self, subscription: Subscription) -> None:
+        # What is read ahead counts as delivered only when it is handed out; but a fetch that was
+        # cancelled while it did that may have said so.
+        reader = self._readers.get(subscription)
+        if reader is not None:
+            await reader.commit()
+
     def _held(self, delivery: Delivery, during: str) -> tuple[Reader, Entry] | None:
         """The reader and entry of what is still ours; None, counted, if it is not."""
         reader = self._readers.get(delivery.subscription)

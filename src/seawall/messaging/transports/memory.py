@@ -217,6 +217,9 @@ class MemoryTransport:
             self._lease(group, subscription, lease) for _ in range(min(limit, len(group.ready)))
         ]
 
+    async def quiesce(self, subscription: Subscription) -> None:
+        self._check_open()  # nothing is taken between fetches
+
     async def _changed(self, group: _Group, within: float) -> None:
         """Return when the group gets something, at the latest after `within` seconds."""
         changed = asyncio.get_running_loop().create_future()

@@ -284,6 +284,9 @@ class NatsTransport:
         await later.ensure()
         return await reader.fetch(limit, wait=wait, lease=lease)
 
+    async def quiesce(self, subscription: Subscription) -> None:
+        await self._reader(subscription).quiesce()
+
     def _ours(self, deliveries: Sequence[Delivery], during: str) -> list[Delivery]:
         """Those whose lease we have; the others are counted."""
         now = self._clock.now()

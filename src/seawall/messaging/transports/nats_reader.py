@@ -309,6 +309,15 @@ class NatsReader:
         dropped = place.deliveries > 1 or DROPPED in headers
         return Delivery(message, self._subscription, attempt, held, damage, dropped, failed_at)
 
+    async def quiesce(self) -> None:
+        """Let waits end, which they do soon, and give back what they brought."""
+        wire = self._wire
+        if wire is not None and wire.usable:
+            with suppress(TimeoutError):  # a wait whose end was not heard is over then, too
+                async with asyncio.timeout(LONGEST_WAIT + SLACK):
+                    await self._until(wire, self._at_rest, self._timeout)
+        await self._give_back()
+
     # Chores
 
     async def trim(self) -> None:

@@ -122,6 +122,7 @@ class RabbitReader:
         self._lingering: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._doing = asyncio.Lock()
+        self._giving = asyncio.Lock()
         self._tasks = Tasks()
         self.newest = 0  # when the last message delivered here was published, ms since 1970
 
@@ -340,13 +341,19 @@ class RabbitReader:
         """There is room again."""
         self._wake()
 
+    async def quiesce(self) -> None:
+        """Have nothing pushed until the next fetch, and give back what was and none fetched."""
+        await self.pause()
+        await self._give_back()
+
     async def _give_back(self) -> None:
-        now = self._clock.now()
-        left = tuple(self._buffer)
-        self._buffer.clear()
-        for delivery in left:
-            delivery.receipt.until = now + KEEP
-        await self._release(left)
+        async with self._giving:
+            now = self._clock.now()
+            left = tuple(self._buffer)
+            self._buffer.clear()
+            for delivery in left:
+                delivery.receipt.until = now + KEEP
+            await self._release(left)
 
     async def aclose(self) -> None:
         """Give back what was not fetched; best effort, bounded."""

@@ -9,6 +9,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from seawall.clock import SYSTEM, Clock
@@ -124,10 +125,8 @@ class SqsTransport:
         await self._link.aclose()
 
     async def _briefly_release(self, deliveries: Sequence[Delivery]) -> None:
-        try:
+        with suppress(SeawallError):  # else their leases run out, and they count
             await self.release(deliveries)
-        except SeawallError:
-            return  # their leases run out, and they count
 
     async def provision(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
@@ -198,7 +197,11 @@ class SqsTransport:
             raise Unavailable("closed")
         if subscription not in self._readers:
             self._readers[subscription] = Reader(
-                subscription, receive=self._receive, postpone=self._postpone, clock=self._clock
+                subscription,
+                receive=self._receive,
+                release=self.release,
+                postpone=self._postpone,
+                clock=self._clock,
             )
         return self._readers[subscription]
 
@@ -206,6 +209,9 @@ class SqsTransport:
         self, subscription: Subscription, limit: int, *, wait: float, lease: float
     ) -> Sequence[Delivery]:
         return await self._reader(subscription).fetch(limit, wait=wait, lease=lease)
+
+    async def quiesce(self, subscription: Subscription) -> None:
+        await self._reader(subscription).quiesce()
 
     async def _receive(
         self, subscription: Subscription, *, wait: float, **request: Any

@@ -66,19 +66,28 @@ class Reader:
         subscription: Subscription,
         *,
         receive: Callable[..., Awaitable[tuple[str, Sequence[dict[str, Any]]]]],
+        release: Callable[[Sequence[Delivery]], Awaitable[None]],
         postpone: Callable[[Delivery, Found], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._subscription = subscription
         self._receive = receive
+        self._release = release
         self._postpone = postpone
         self._clock = clock
         self._buffer: deque[Delivery] = deque()
         self._under_way: asyncio.Task[None] | None = None
+        self._active = False
         self._tasks = Tasks()
 
     async def fetch(self, limit: int, *, wait: float, lease: float) -> Sequence[Delivery]:
-        give_up = self._clock.now() + wait
+        self._active = True
+        try:
+            return await self._fetch(limit, self._clock.now() + wait, lease)
+        finally:
+            self._active = False
+
+    async def _fetch(self, limit: int, give_up: float, lease: float) -> Sequence[Delivery]:
         while True:
             left = give_up - self._clock.now()
             if not self._buffer:
@@ -109,7 +118,10 @@ class Reader:
             left = float("inf")  # it ends by itself
         task = self._under_way
         await asyncio.wait((task,), timeout=None if left == float("inf") else max(0.0, left))
-        if task.done():
+        self._ended(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.done() and self._under_way is task:
             self._under_way = None
             task.result()
 
@@ -152,6 +164,19 @@ class Reader:
             else:
                 self._buffer.append(delivery)
         return len(messages)
+
+    async def quiesce(self) -> None:
+        """Let the request under way end, and give back what it brings; go on with that if our
+        caller does not wait so long, unless there is another fetch by then."""
+        await asyncio.shield(self._tasks.start(self._give_back(), name="sqs-quiesce"))
+
+    async def _give_back(self) -> None:
+        task = self._under_way
+        if task is not None:
+            await asyncio.wait((task,))
+            self._ended(task)
+        if not self._active:
+            await self._release(self._take(len(self._buffer)))
 
     async def aclose(self) -> list[Delivery]:
         """Let the request under way end, for a moment; return what nobody fetched."""

@@ -214,6 +214,10 @@ class ValkeyTransport:
     ) -> Sequence[Delivery]:
         return await self._reader(subscription).fetch(limit, wait=wait, lease=lease)
 
+    async def quiesce(self, subscription: Subscription) -> None:
+        if subscription in self._readers:
+            await self._readers[subscription].quiesce()
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         await self._settle(scripts.ACK, deliveries, "ack", with_front=True)
 
