@@ -46,7 +46,7 @@ def test_each_poison_has_its_reason_and_the_queue_goes_on(notes: Notes) -> None:
     # poison too, since nobody can tell which of them it was.
     assert notes.post("bad").status_code == 202
     eventually_sync(lambda: "exhausted" in found(), within=30)
-    assert notes.post("deadly").status_code == 202  # ends its process at each attempt
+    notes.post("deadly")  # ends its process at each attempt; the first may be the one that answers
     _put(notes.messages_url, b"\xff no JSON")
 
     def taken() -> bool:
