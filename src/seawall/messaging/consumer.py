@@ -232,6 +232,9 @@ class Consumer:
             await self._let.wait()
             await self._holding.room.wait()
             limit = self._holding.free
+            if limit <= 0:  # what was handled since there was room is not acknowledged yet
+                self._holding.check_room()
+                continue
             on_trial = False
             if self._pausing is not None:
                 if self._pausing.paused:

@@ -74,6 +74,32 @@ async def test_no_more_is_fetched_while_acknowledgements_are_not_heard(bench: Be
     await transport.aclose()
 
 
+async def test_nothing_is_fetched_for_room_that_is_gone_again(bench: Bench) -> None:
+    gate = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        if delivery.message.id.startswith("late"):
+            await gate.wait()
+        await bench.note(delivery)
+
+    transport = Unheard(bench.broker, clock=bench.clock)
+    transport.heard, transport.asked = asyncio.Event(), []
+    await transport.open()
+    async with bench.consumer(handle, transport=transport, concurrency=4, prefetch=4, drain=0):
+        await bench.publish("a", "b")
+        await bench.pass_time(1)
+        await bench.publish(*(f"late {n}" for n in range(4)))
+        await bench.pass_time(1)
+        gate.set()  # the first ones to be done make room, which the last ones take
+        await bench.pass_time(1)
+        assert min(transport.asked) > 0
+        transport.heard.set()
+        await bench.publish("c")
+        await bench.pass_time(1)
+    assert len(bench.seen) == 7
+    await transport.aclose()
+
+
 async def test_a_slow_handler_bounds_what_is_held_whatever_the_backlog(bench: Bench) -> None:
     highest = 0
 
