@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import Misconfigured
+from seawall.messaging.transports.nats_headers import block, parse_block
 from seawall.messaging.transports.nats_protocol import (
     MAX_LINE,
     PING,
@@ -20,9 +21,7 @@ from seawall.messaging.transports.nats_protocol import (
     Msg,
     Parser,
     Server,
-    block,
     connect,
-    parse_block,
     publish,
     section,
     signature,

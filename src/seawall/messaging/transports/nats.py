@@ -28,6 +28,7 @@ from seawall.messaging.base import (
     first_failure,
 )
 from seawall.messaging.facts import LeaseLost, Unread
+from seawall.messaging.transports.nats_headers import block
 from seawall.messaging.transports.nats_later import Later
 from seawall.messaging.transports.nats_layout import (
     HEADROOM,
@@ -47,7 +48,7 @@ from seawall.messaging.transports.nats_link import (
     stored,
 )
 from seawall.messaging.transports.nats_options import Nats
-from seawall.messaging.transports.nats_protocol import block, publish
+from seawall.messaging.transports.nats_protocol import publish_to
 from seawall.messaging.transports.nats_reader import ACK, NANOSECONDS, PROGRESS, Held, NatsReader
 from seawall.messaging.transports.nats_wire import Post
 
@@ -310,7 +311,7 @@ class NatsTransport:
         wire = await self._link.ready()
         await wire.ask(
             [Post(deliveries[-1].receipt.reply, ACK)],
-            [publish(delivery.receipt.reply, ACK) for delivery in deliveries[:-1]],
+            [publish_to([delivery.receipt.reply for delivery in deliveries[:-1]], ACK)],
         )
         for delivery in deliveries:
             delivery.receipt.settled = True
@@ -324,7 +325,7 @@ class NatsTransport:
             wire = await self._link.ready()
             await wire.ask(
                 [Post(ours[-1].receipt.reply, PROGRESS)],
-                [publish(delivery.receipt.reply, PROGRESS) for delivery in ours[:-1]],
+                [publish_to([delivery.receipt.reply for delivery in ours[:-1]], PROGRESS)],
             )
         for delivery in ours:
             delivery.receipt.until = now + lease

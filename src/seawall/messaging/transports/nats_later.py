@@ -16,6 +16,7 @@ import msgspec
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import SeawallError
+from seawall.messaging.transports.nats_headers import block
 from seawall.messaging.transports.nats_layout import DUE, ID, TARGET, Topic
 from seawall.messaging.transports.nats_link import (
     NO_RESPONDERS,
@@ -23,7 +24,7 @@ from seawall.messaging.transports.nats_link import (
     checked,
     stored,
 )
-from seawall.messaging.transports.nats_protocol import Msg, block, publish
+from seawall.messaging.transports.nats_protocol import Msg, publish
 from seawall.messaging.transports.nats_wire import Post, Wire
 
 CONSUMER = "later"

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from seawall.messaging.base import DeadLetter, Message, Subscription, Waiting
+from seawall.messaging.transports.nats_headers import Headers
 
 # Ours begin with these; whatever else a message carries is its own.
 ID = "Nats-Msg-Id"  # what the server recognises duplicates by
@@ -37,6 +38,7 @@ DIED = "Seawall-Died"  # likewise, where it is not when the server stored the le
 EDITED = "Seawall-Edited"  # likewise, when an operator changed a letter
 
 _OURS = ("Nats-", "Seawall-")
+_FIRST, _MARKS = b"NATS/1.0\r\nNats-Msg-Id: ", (b"\nNats-", b"\nSeawall-")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _LINES = re.compile(r"(?:(?!Nats-|Seawall-)[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [!-~](?:[ -~]*[!-~])?\n)*")
@@ -157,6 +159,17 @@ _NAMES = {
 }
 
 
+def plain_message(block: bytes, body: bytes) -> Message | None:
+    """The message whose headers are `block`, if it lies as we publish one without a key: its id
+    first, and nothing else that is the server's or ours."""
+    at = len(_FIRST)
+    if not block.startswith(_FIRST) or any(block.find(mark, at) >= 0 for mark in _MARKS):
+        return None
+    end = block.find(b"\r\n", at)
+    name = block[at:end].decode(errors="replace")
+    return Message(name, body, Headers(b"NATS/1.0" + block[end:])) if name else None
+
+
 def message_of(place: str, headers: Mapping[str, str], body: bytes) -> tuple[Message, str]:
     """The message, and what is wrong with it ("" if nothing is).
 
@@ -234,3 +247,10 @@ class Place(NamedTuple):
         return Place(
             parts[first], int(parts[first + 2]), int(parts[first + 3]), int(parts[first + 5])
         )
+
+
+def origin(reply: str) -> tuple[str, int]:
+    """The stream and the deliveries of a `Place`, which every message that comes is asked for."""
+    parts = reply.split(".")
+    first = 4 if len(parts) >= 11 else 2
+    return parts[first], int(parts[first + 2])

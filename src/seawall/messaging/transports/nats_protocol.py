@@ -7,7 +7,7 @@ written for many small messages: a chunk of bytes becomes a list of operations i
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from seawall.errors import Misconfigured
+from seawall.messaging.transports.nats_headers import END, PLAIN, Headers, parse_block
 from seawall.version import __version__
 
 PING, PONG = b"PING\r\n", b"PONG\r\n"
@@ -22,8 +23,6 @@ PING, PONG = b"PING\r\n", b"PONG\r\n"
 # The longest line before a body. The server's own limit for one is 4 KiB, but what it tells about
 # itself names every other server of its cluster.
 MAX_LINE = 64 * 1024  # bytes
-
-_VERSION = "NATS/1.0"  # of a block of headers
 
 
 class BadProtocol(ValueError):
@@ -115,8 +114,13 @@ def _message(words: list[bytes], content: bytes) -> Msg:
     if words[0] == b"MSG":
         return Msg(subject, sid, words[3].decode() if len(words) == 5 else "", {}, content)
     size = int(words[-2])
-    status, headers = parse_block(content[:size])
+    block = content[:size]
+    if not block.endswith(END):
+        raise ValueError(block)
     reply = words[3].decode() if len(words) == 6 else ""
+    if block.startswith(PLAIN):
+        return Msg(subject, sid, reply, Headers(block), content[size:])
+    status, headers = parse_block(block)
     return Msg(subject, sid, reply, headers, content[size:], status)
 
 
@@ -143,28 +147,6 @@ def _other(line: bytes) -> Op | None:
     raise ValueError(line)
 
 
-def parse_block(block: bytes) -> tuple[str, dict[str, str]]:
-    """The status and the headers of a block; of a header that comes twice, the last one."""
-    first, *lines, _, _ = block.decode(errors="replace").split("\r\n")
-    try:
-        headers = dict([line.split(": ", 1) for line in lines])  # as nearly everybody writes them
-    except ValueError:
-        headers = _headers(lines)
-    return first[len(_VERSION) :].strip().partition(" ")[0] if first != _VERSION else "", headers
-
-
-def _headers(lines: Sequence[str]) -> dict[str, str]:
-    """Of lines with any white space around their colons, or without one."""
-    split = [line.partition(":") for line in lines]
-    return {name: value.strip() for name, colon, value in split if colon}
-
-
-def block(headers: Mapping[str, str]) -> bytes:
-    """Headers as they travel. Names are tokens, and values without line breaks."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{_VERSION}\r\n{lines}\r\n".encode()
-
-
 def publish(subject: str, body: bytes, reply: str = "", headers: bytes = b"") -> bytes:
     """A message to the server; `headers` is a `block`."""
     if headers:
@@ -172,6 +154,12 @@ def publish(subject: str, body: bytes, reply: str = "", headers: bytes = b"") ->
         line = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n"
         return b"%b%b%b\r\n" % (line.encode(), headers, body)
     return b"%b%b\r\n" % (f"PUB {subject} {reply} {len(body)}\r\n".encode(), body)
+
+
+def publish_to(subjects: Iterable[str], body: bytes) -> bytes:
+    """The same small message, in ASCII, to each."""
+    rest = f" {len(body)}\r\n{body.decode()}\r\n"
+    return "".join([f"PUB {subject}{rest}" for subject in subjects]).encode()
 
 
 def subscribe(subject: str, sid: int) -> bytes:

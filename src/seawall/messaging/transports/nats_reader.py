@@ -21,6 +21,7 @@ from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import OutcomeUnknown, SeawallError, Unavailable
 from seawall.messaging.base import Delivery, Subscription
+from seawall.messaging.transports.nats_headers import Headers
 from seawall.messaging.transports.nats_layout import (
     AT,
     ATTEMPTS,
@@ -29,6 +30,8 @@ from seawall.messaging.transports.nats_layout import (
     Group,
     Place,
     message_of,
+    origin,
+    plain_message,
 )
 from seawall.messaging.transports.nats_link import (
     EXISTS,
@@ -66,14 +69,22 @@ ACK, PROGRESS = b"+ACK", b"+WPI"
 class Held:
     """A delivery's receipt: how to settle it, and until when it is ours."""
 
-    __slots__ = ("at", "place", "reply", "settled", "until")
+    __slots__ = ("_at", "reply", "settled", "until")
 
-    def __init__(self, reply: str, place: Place, at: int, until: float) -> None:
+    def __init__(self, reply: str, at: int, until: float) -> None:
         self.reply = reply
-        self.place = place
-        self.at = at  # when the message was first published, milliseconds since 1970
+        self._at = at
         self.until = until  # clock's seconds
         self.settled = False
+
+    @property
+    def place(self) -> Place:
+        return Place.of(self.reply)
+
+    @property
+    def at(self) -> int:
+        """When the message was first published, milliseconds since 1970."""
+        return self._at or self.place.stored // 1_000_000
 
 
 class NatsReader:
@@ -284,18 +295,29 @@ class NatsReader:
 
     def _arrived(self, msg: Msg) -> None:
         if msg.reply:
-            delivery = self._delivery(msg)
-            self._buffer.append(delivery)
-            self._pulls.arrived(delivery.receipt.place.stream)
+            stream, deliveries = origin(msg.reply)
+            self._buffer.append(self._delivery(msg, deliveries))
+            self._pulls.arrived(stream)
         else:
             self._pulls.ended(msg)
         self._wake()
 
-    def _delivery(self, msg: Msg) -> Delivery:
+    def _delivery(self, msg: Msg, deliveries: int) -> Delivery:
+        until = self._clock.now() + self._lease
+        if type(msg.headers) is Headers:
+            plain = plain_message(msg.headers.block, msg.data)
+            if plain is not None:  # as nearly all are
+                held = Held(msg.reply, 0, until)
+                return Delivery(plain, self._subscription, deliveries, held, dropped=deliveries > 1)
+        return self._other_delivery(msg, deliveries, until)
+
+    def _other_delivery(self, msg: Msg, deliveries: int, until: float) -> Delivery:
         headers = msg.headers
+        if isinstance(headers, Headers):
+            headers = headers.read()
         place = Place.of(msg.reply)
         message, damage = message_of(f"{place.stream}/{place.sequence}", headers, msg.data)
-        attempt, at = place.deliveries, place.stored // 1_000_000
+        attempt, at = deliveries, 0
         failed_at = 0.0
         if ATTEMPTS in headers:
             try:
@@ -304,9 +326,9 @@ class NatsReader:
                 failed_at = int(headers.get(FAILED, "0")) / 1000
             except (ValueError, KeyError) as error:  # written by somebody else
                 damage = damage or f"{ATTEMPTS}: {type(error).__name__}: {error}"
-        held = Held(msg.reply, place, at, self._clock.now() + self._lease)
+        held = Held(msg.reply, at, until)
         # Only a lease that ran out has the server deliver again: the rest is copied.
-        dropped = place.deliveries > 1 or DROPPED in headers
+        dropped = deliveries > 1 or DROPPED in headers
         return Delivery(message, self._subscription, attempt, held, damage, dropped, failed_at)
 
     async def quiesce(self) -> None:
