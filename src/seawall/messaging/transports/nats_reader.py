@@ -56,6 +56,10 @@ LONGEST_WAIT = 0.5
 # what it brought was taken for another pull's.
 SLACK = 0.25  # seconds
 
+# Of a larger batch the rest is asked for by the next fetch, while this part is handled: the server
+# takes about as long to send a message as we take to handle one whose handler does not wait.
+AT_ONCE = 256  # messages
+
 # What pulls under way get to end when we close: the longest, and a slow answer.
 CLOSE_WAIT = 2 * LONGEST_WAIT  # seconds
 
@@ -194,6 +198,7 @@ class NatsReader:
         if self._clock.now() >= self._trim_at:
             self._trim_at = self._clock.now() + TRIM_EVERY
             await self.trim()
+        limit = min(limit, AT_ONCE)
         # Below, nothing is awaited with messages in hand: a fetch may be cancelled.
         found = self._kept(wire, limit)
         while not found:
