@@ -3,21 +3,26 @@
 import argparse
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from random import Random
+from types import ModuleType
 
 from seawall.cli.failure import USAGE, Failure
 from seawall.cli.screen import GREY, Paint, coloured, duration, print_json, table
 from seawall.scaling.page import page
 from seawall.scaling.picture import sparkline, svg
 from seawall.scaling.pilots import PILOTS, FixedPilot
-from seawall.scaling.simulate import Model, Run, play
+from seawall.scaling.simulate import Model, Run, Score, play
+from seawall.scaling.together import Together
 from seawall.scaling.trace import SHAPES, Trace, parse
 
-# A trace is a few bytes a row; a year of minutes is below ten of these.
+# A trace is a few bytes a row: a year of minutes, or of a day's minutes of some thousand services.
 MOST_BYTES = 256 * 1024 * 1024
+
+WORST_SHOWN = 5  # services below a chart
 
 HEADINGS = (
     *("STRATEGY", "HOURS", "SHORT", "EXTRA", "SHED", "LATE", "P99", "LONGEST", "PEAK"),
@@ -27,7 +32,12 @@ HEADINGS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     load = parser.add_mutually_exclusive_group()
-    load.add_argument("--trace", metavar="FILE", help="CSV: second or minute, count")
+    load.add_argument(
+        "--trace",
+        action="append",
+        metavar="FILE",
+        help="CSV: second or minute, count; a folder of them, or several, are so many services",
+    )
     load.add_argument("--shape", choices=sorted(SHAPES), default="step", help="made-up load")
     add = parser.add_argument
     add("--policy", metavar="NAMES", default="all", help=f"of {', '.join((*PILOTS, 'fixed'))}")
@@ -57,39 +67,82 @@ def _amount(said: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    trace = _trace(options)
+    traces = _traces(options)
     model = Model(
         capacity=options.capacity,
         utilization=options.utilization,
         start=options.start,
         queue=options.queue,
     )
-    step = options.step or (0.5 if trace.seconds <= 7200 else 1.0)
-    runs = {name: _played(name, trace, model, step, options) for name in _names(options.policy)}
-    if options.svg:
-        Path(options.svg).write_text(svg(trace.name, runs), encoding="utf-8")
-    if options.html:
-        Path(options.html).write_text(page(trace.name, runs), encoding="utf-8")
+    longest = max(trace.seconds for trace in traces.values())
+    step = options.step or (0.5 if longest <= 7200 else 1.0)
+    names = _names(options.policy)
+    if len(traces) == 1:
+        (trace,) = traces.values()
+        title, found = trace.name, dict[str, Together]()
+        runs = {name: _played(name, trace, model, step, options) for name in names}
+    else:
+        title = f"{len(traces):,} services"
+        found = _played_together(traces, names, model, step, options)
+        runs = {name: each.run(traces) for name, each in found.items()}
+    _draw(title, runs, found, options)
     if getattr(options, "json", False):
-        print_json({"schema": "seawall.simulation/1", **_told(trace, runs)})
+        print_json(_told_of_many(traces, runs, found) if found else _told(title, longest, runs))
         return 0
     paint = Paint(coloured(options, sys.stdout))
-    print(paint(f"{trace.name}, {duration(trace.seconds)}", GREY))
-    print(table(HEADINGS, [_row(name, each) for name, each in runs.items()], paint))
+    print(paint(f"{title}, {duration(longest)}", GREY))
+    headings = (*HEADINGS, "SHORT MOST") if found else HEADINGS
+    rows = [[*_row(name, each), *_worst(found.get(name))] for name, each in runs.items()]
+    print(table(headings, rows, paint))
     return 0
 
 
-def _trace(options: argparse.Namespace) -> Trace:
+def _draw(
+    title: str, runs: Mapping[str, Run], found: Mapping[str, Together], options: argparse.Namespace
+) -> None:
+    if options.svg:
+        Path(options.svg).write_text(svg(title, runs), encoding="utf-8")
+    if options.html:
+        notes = {
+            name: "short the most: " + ", ".join(f"{n} {s.under_time:.2%}" for n, s in worst)
+            for name, each in found.items()
+            if (worst := each.worst(WORST_SHOWN))
+        }
+        Path(options.html).write_text(page(title, runs, notes), encoding="utf-8")
+
+
+def _traces(options: argparse.Namespace) -> dict[str, Trace]:
+    """By the name of the service: that of its file."""
     if options.trace is None:
         length = 1200.0 if options.seconds is None else options.seconds
-        return SHAPES[options.shape](options.base, options.factor, length)
-    path = Path(options.trace)
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise Failure(f"{path} is too large for a trace", fix="a part of it", status=USAGE)
-        trace = parse(path.name, path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Failure(f"{path} cannot be read", why=str(exc), status=USAGE) from exc
+        trace = SHAPES[options.shape](options.base, options.factor, length)
+        return {trace.name: trace}
+    paths = [path for said in options.trace for path in _files(Path(said))]
+    stems = [path.stem for path in paths]
+    is_unique = len(set(stems)) == len(stems)
+    size, traces = 0, dict[str, Trace]()
+    for path in paths:
+        try:
+            size += path.stat().st_size
+            if size > MOST_BYTES:
+                raise Failure(f"{path} is too large for a trace", fix="a part of it", status=USAGE)
+            trace = parse(path.name, path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise Failure(f"{path} cannot be read", why=str(exc), status=USAGE) from exc
+        traces[path.stem if is_unique else str(path)] = _part(trace, options)
+    return traces
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.csv"))
+    if not files:
+        raise Failure(f"{path} has no trace in it", fix="files *.csv", status=USAGE)
+    return files
+
+
+def _part(trace: Trace, options: argparse.Namespace) -> Trace:
     if options.begin or options.seconds is not None:
         rest = trace.seconds - options.begin
         trace = trace.part(options.begin, min(rest, options.seconds or rest))
@@ -117,6 +170,49 @@ def _played(name: str, trace: Trace, model: Model, step: float, options: argpars
     return play(trace, model, pilot, Random(options.seed), step)
 
 
+def _played_together(
+    traces: Mapping[str, Trace],
+    names: Sequence[str],
+    model: Model,
+    step: float,
+    options: argparse.Namespace,
+) -> dict[str, Together]:
+    is_shown = sys.stderr.isatty()
+
+    def tell(share: float) -> None:
+        if is_shown:
+            print(
+                f"\r{share:4.0%} of {len(traces):,} services", end="", file=sys.stderr, flush=True
+            )
+
+    try:
+        found: dict[str, Together] = _arrays().play_all(
+            *(traces, names, model),
+            minimum=options.minimum,
+            seed=options.seed,
+            step=step,
+            tell=tell,
+        )
+        return found
+    finally:
+        if is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr)
+
+
+def _arrays() -> ModuleType:
+    try:
+        return import_module("seawall.cli.simulate_many")
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] != "numpy":
+            raise
+        raise Failure(
+            "several services cannot be simulated at once",
+            why="they are played in arrays, and NumPy is not installed",
+            fix="pip install 'seawall[simulate]', or one --trace at a time",
+            status=USAGE,
+        ) from exc
+
+
 def _row(name: str, each: Run) -> list[str]:
     score = each.score
     return [
@@ -135,12 +231,39 @@ def _row(name: str, each: Run) -> list[str]:
     ]
 
 
-def _told(trace: Trace, runs: Mapping[str, Run]) -> dict[str, object]:
-    scores = {
-        name: {
-            key: round(value, 6) if isinstance(value, float) else value
-            for key, value in asdict(each.score).items()
-        }
-        for name, each in runs.items()
+def _worst(each: Together | None) -> Iterator[str]:
+    if each is not None:
+        shown = (f"{name} {score.under_time:.2%}" for name, score in each.worst(1))
+        yield next(shown, "-")
+
+
+def _told(name: str, seconds: float, runs: Mapping[str, Run]) -> dict[str, object]:
+    return {
+        "schema": "seawall.simulation/1",
+        "trace": name,
+        "seconds": seconds,
+        "runs": {name: _figures(each.score) for name, each in runs.items()},
     }
-    return {"trace": trace.name, "seconds": trace.seconds, "runs": scores}
+
+
+def _told_of_many(
+    traces: Mapping[str, Trace], runs: Mapping[str, Run], found: Mapping[str, Together]
+) -> dict[str, object]:
+    return {
+        "schema": "seawall.simulations/1",
+        "runs": {name: _figures(each.score) for name, each in runs.items()},
+        "services": {
+            service: {
+                "seconds": trace.seconds,
+                "runs": {name: _figures(each.scores[service]) for name, each in found.items()},
+            }
+            for service, trace in traces.items()
+        },
+    }
+
+
+def _figures(score: Score) -> dict[str, float | int]:
+    return {
+        key: round(value, 6) if isinstance(value, float) else value
+        for key, value in asdict(score).items()
+    }

@@ -27,6 +27,7 @@ from seawall.scaling.surge import (
     TREND,
     Surge,
 )
+from seawall.scaling.tracking import TargetTracking, TrackingSamples, TrackingState
 
 WINDOW: Final = 300.0  # seconds that a HorizontalPodAutoscaler remembers
 
@@ -327,6 +328,49 @@ class SurgeHelm:
         return np.where(stays, current, np.maximum(most, least))
 
 
+class TrackingHelm:
+    """As `TrackingPilot`: a look a minute, so each service is asked by itself."""
+
+    every = 60.0
+
+    def __init__(self, model: Model, minimum: int = 1) -> None:
+        self._tracking = TargetTracking(
+            target=model.capacity * model.utilization, minimum=minimum, maximum=MOST_REPLICAS
+        )
+        self._states: list[TrackingState] = []
+        self._offered, self._ready = Past(1), Past(1)
+
+    def step(self, fleets: Fleets, now: float) -> None:
+        pass
+
+    def look(self, fleets: Fleets, totals: Totals, waiting: Floats, now: float) -> Counts:
+        self._offered.note(totals.offered, now)
+        self._ready.note(totals.ready, now)
+        offered, ready = self._offered.rate(1).tolist(), self._ready.rate(1).tolist()
+        wanted, starting = fleets.wanted.tolist(), fleets.starting.tolist()
+        states = self._states or [self._tracking.begin()] * len(wanted)
+        decided = [
+            self._tracking.decide(state, TrackingSamples(count, o / r if r else None, new), now)
+            for state, count, o, r, new in zip(
+                states, wanted, offered, ready, starting, strict=True
+            )
+        ]
+        self._states = [state for state, _ in decided]
+        return np.array([decision.desired for _, decision in decided], dtype=np.int64)
+
+
+class FixedHelm:
+    """As `FixedPilot`: as many as there were in the beginning."""
+
+    every = 3600.0
+
+    def step(self, fleets: Fleets, now: float) -> None:
+        pass
+
+    def look(self, fleets: Fleets, totals: Totals, waiting: Floats, now: float) -> Counts:
+        return fleets.wanted
+
+
 def _weight(elapsed: float, constant: float) -> float:
     return -math.expm1(-elapsed / constant)
 
@@ -336,5 +380,6 @@ HELMS: dict[str, Callable[[Model, int], Helm]] = {
     "hpa-rps": HpaRateHelm,
     "keda": KedaHelm,
     "kpa": KpaHelm,
+    "tracking": TrackingHelm,
     "surge": SurgeHelm,
 }

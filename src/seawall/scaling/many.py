@@ -9,7 +9,7 @@ youngest, so that of a count and of when it was lower follows how many are older
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -134,14 +134,25 @@ class Helm(Protocol):
         """Called in each step, before it: for what is to be seen between two looks."""
 
 
+Watch = Callable[[float, Floats, Counts], None]
+"""Called in each step: when it is, and how many replicas each service needs and has ready."""
+
+
 def play_many(
-    traces: Sequence[Trace], model: Model, helm: Helm, chance: Chance, step: float = 1.0
+    traces: Sequence[Trace],
+    model: Model,
+    helm: Helm,
+    chance: Chance,
+    step: float = 1.0,
+    begin: Counts | None = None,
+    watch: Watch | None = None,
 ) -> list[Score]:
-    """Each trace is one service's; they are as long as each other, and in the same steps."""
+    """Each trace is one service's; they are as long as each other, and in the same steps. Without
+    `begin` each service begins with as many replicas as the first second needs."""
     rates = _rates(traces, model, step)
     seconds, row = traces[0].seconds, traces[0].step
-    first = np.ceil(rates[0] / (model.capacity * model.utilization) - 1e-9).astype(np.int64)
-    fleets = Fleets(np.maximum(1, first), model, step)
+    first = np.maximum(1, _needed(rates[0], model)) if begin is None else begin
+    fleets = Fleets(first.astype(np.int64), model, step)
     totals, tally = Totals(len(traces)), _Tally(model, step, seconds, len(traces))
     waiting, next_look = np.zeros(len(traces)), helm.every
     for number in range(int(seconds / step)):
@@ -158,7 +169,10 @@ def play_many(
         left = there - served
         room = np.where(ready > 0, bears * model.queue, model.parked)
         shed = np.maximum(0.0, left - room)
-        tally.count(rate, fleets, arriving, shed, waiting)
+        needed = _needed(rate, model)
+        tally.count(needed, fleets, arriving, shed, waiting)
+        if watch is not None:
+            watch(now, needed, ready)
         waiting = left - shed
         totals.offered += arriving
         totals.served += served
@@ -186,6 +200,11 @@ def _rates(traces: Sequence[Trace], model: Model, step: float) -> Floats:
     for trace in traces:
         check(trace, model, step)
     return np.array([trace.rates for trace in traces]).T.copy()
+
+
+def _needed(rate: Floats, model: Model) -> Floats:
+    """As `Model.needed`."""
+    return np.asarray(np.ceil(rate / (model.capacity * model.utilization) - 1e-9))
 
 
 def _rate(rates: Floats, place: float) -> Floats:
@@ -219,10 +238,9 @@ class _Tally:
         self._direction = np.zeros(services, dtype=np.int64)
 
     def count(
-        self, rate: Floats, fleets: Fleets, arriving: Floats, shed: Floats, waiting: Floats
+        self, needed: Floats, fleets: Fleets, arriving: Floats, shed: Floats, waiting: Floats
     ) -> None:
         model, step, ready, wanted = self._model, self._step, fleets.ready, fleets.wanted
-        needed = np.ceil(rate / (model.capacity * model.utilization) - 1e-9)
         self._paid += wanted * step
         np.maximum(self._peak, wanted, out=self._peak)
         beyond = (ready - needed) / np.maximum(1, needed) * step

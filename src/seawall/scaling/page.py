@@ -69,9 +69,10 @@ _COLUMNS = (
 )
 
 
-def page(title: str, runs: Mapping[str, Run]) -> str:
-    """The whole page. Charts have one scale, so that they can be compared."""
-    body = "\n".join(_body(title, runs))
+def page(title: str, runs: Mapping[str, Run], notes: Mapping[str, str] | None = None) -> str:
+    """The whole page. Charts have one scale, so that they can be compared; a note is below that of
+    its name."""
+    body = "\n".join(_body(title, runs, notes or {}))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -81,7 +82,7 @@ def page(title: str, runs: Mapping[str, Run]) -> str:
     )
 
 
-def _body(title: str, runs: Mapping[str, Run]) -> Iterator[str]:
+def _body(title: str, runs: Mapping[str, Run], notes: Mapping[str, str]) -> Iterator[str]:
     yield f"<h1>{escape(title)}</h1>"
     yield "<p>The same load, served by what each strategy asked for."
     yield "A mark is the best of a column.</p>"
@@ -102,7 +103,7 @@ def _body(title: str, runs: Mapping[str, Run]) -> Iterator[str]:
     highest = max((max(*run.needed, *run.ready, 1) for run in runs.values()), default=1)
     yield '<div class="charts">'
     for name, run in runs.items():
-        yield _chart(name, run, highest)
+        yield _chart(name, run, highest, notes.get(name, ""))
     yield "</div>"
 
 
@@ -115,10 +116,11 @@ def _cells(score: Score, best: Mapping[str, float]) -> str:
     return "".join(cells)
 
 
-def _chart(name: str, run: Run, highest: int) -> str:
+def _chart(name: str, run: Run, highest: int, note: str) -> str:
     needed, ready = _points(run.needed, highest), _points(run.ready, highest)
     lower = [min(pair) for pair in zip(run.needed, run.ready, strict=True)]
     outline = " ".join([*needed, *reversed(_points(lower, highest))])
+    below = f"<p>{escape(note)}</p>" if note else ""
     told = f"{escape(name)}: at most {max(run.ready)} replicas ready, {max(run.needed)} needed"
     return (
         f'<figure><h2>{escape(name)}</h2><svg viewBox="-30 -8 {WIDTH + 36} {HEIGHT + 26}" '
@@ -129,7 +131,7 @@ def _chart(name: str, run: Run, highest: int) -> str:
         f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{_length(run.seconds)}</text>'
         f'<polygon class="short" points="{outline}"/>'
         f'<polyline class="needed" points="{" ".join(needed)}"/>'
-        f'<polyline class="ready" points="{" ".join(ready)}"/></svg></figure>'
+        f'<polyline class="ready" points="{" ".join(ready)}"/></svg>{below}</figure>'
     )
 
 
