@@ -15,8 +15,8 @@ REAL = (
 
 
 STEP = (
-    *("replicas", "runs", "void", "p50_s", "p99_s", "decided_p99_s", "requests", "shed_%"),
-    "failed",
+    *("replicas", "wait_s", "runs", "void", "p50_s", "p99_s", "decided_p99_s", "requests"),
+    *("shed_%", "answered_p99_s", "failed"),
 )
 
 
@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
     place = os.environ.get(real.PLACE)
     parser.add_argument("--quick", action="store_true", help="little of each: does it work?")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--runs", type=int, default=50, help="of a step, 8 s each")
+    parser.add_argument("--runs", type=int, default=50, help="of a step with each wait, 9 s each")
     parser.add_argument("--seconds", type=float, default=60.0, help="of an overload")
     parser.add_argument("--trace", type=Path, default=Path(place) if place else None)
     return parser.parse_args()

@@ -8,6 +8,7 @@ whoever asks. A person who scales by hand is left alone until `seawall scale SVC
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from seawall.clock import Clock
@@ -20,6 +21,7 @@ from seawall.runtime.autoscaler_samples import Sample, Sampler
 from seawall.runtime.door import Door
 from seawall.runtime.fleet import Fleet
 from seawall.runtime.registration import Registrar
+from seawall.runtime.restart import State
 from seawall.scaling.controller import CONTROLLERS, Bounds, Look, SurgeController, Target
 from seawall.scaling.decision import Decision
 from seawall.scaling.guards import bounded_by_machine, held_unless_whole, sparing_the_busy
@@ -29,9 +31,13 @@ from seawall.spec.scaling import WAKING
 # Ten minutes of looks at one a second; some 0.5 KB each.
 KEPT = 600
 
-# Between two looks of a second gateways are asked so often what is offered: a step is seen, and
-# answered, within half a second. They count for themselves, and no replica is asked.
-GLANCES = 3
+# Beside the looks gateways are asked so often what was offered in as long a time: they count for
+# themselves, and no replica is asked.
+GLANCE = 0.25  # seconds
+
+# So often where that was more than the replicas are for. A glance is at a part of a step; the
+# next one is at more of it.
+HURRY = 0.1  # seconds
 
 # Looks that changed something are what is asked about later; this is a busy day of them.
 KEPT_CHANGES = 200
@@ -91,7 +97,8 @@ class ServiceScaler:
         self._observer = observer
         self._clock = clock
         self._figures = Figures(spec.scale)
-        self._glanced = Figures(spec.scale)  # their own, since rates are of the time in between
+        self._glanced: deque[Sample] = deque()  # one that is older than a glance, then newer ones
+        self._hurries = False
         self._controller = CONTROLLERS[self.policy](self.targets, self.bounds)
         self.every = self._controller.every
 
@@ -101,17 +108,23 @@ class ServiceScaler:
         self.is_auto = True
 
     async def run(self) -> None:
-        glances = GLANCES if self._goes_by_requests else 0
-        async with running(self._answer_door(), name=f"door of {self.fleet.name}"):
+        name = self.fleet.name
+        async with (
+            running(self._answer_door(), name=f"door of {name}"),
+            running(self._glance_on(), name=f"glances at {name}"),
+        ):
             while True:
-                for _ in range(glances):
-                    await self._clock.sleep(self.every / (glances + 1))
-                    if self.is_auto and not self.fleet.asleep:
-                        await self._glance()
-                await self._clock.sleep(self.every / (glances + 1))
+                await self._clock.sleep(self.every)
                 # While it sleeps only a queue has figures that say more than the door does.
                 if self.is_auto and (self._has_queue or not self.fleet.asleep):
                     await self._look()
+
+    async def _glance_on(self) -> None:
+        """A look waits for replicas that are busy, and glances do not wait for it."""
+        while self._goes_by_requests:
+            await self._clock.sleep(HURRY if self._hurries else GLANCE)
+            if self.is_auto and not self.fleet.asleep:
+                await self._glance()
 
     async def _answer_door(self) -> None:
         """Start a replica for who comes while nothing runs."""
@@ -132,7 +145,7 @@ class ServiceScaler:
 
     async def _look(self) -> None:
         sample = await self._sampler.look(self.fleet, self._scale)
-        decided = self._decided(sample, self._figures, self._controller.look)
+        _, decided = self._decided(sample, self._figures, self._controller.look)
         self.looks.append(decided)
         await self._carry_out(decided, sample)
 
@@ -142,7 +155,17 @@ class ServiceScaler:
         if not isinstance(controller, SurgeController):
             return
         sample = await self._sampler.glance(self.fleet)
-        decided = self._decided(sample, self._glanced, controller.glance)
+        seen = self._glanced
+        if seen and sample.at <= seen[-1].at:
+            return  # what was said then says no more now
+        seen.append(sample)
+        while len(seen) > 2 and sample.at - seen[1].at >= GLANCE:
+            seen.popleft()
+        over = sample.at - seen[0].at
+        figures = Figures(self._scale)
+        figures.totals(seen[0].heard, seen[0].at)
+        look, decided = self._decided(sample, figures, partial(controller.glance, over=over))
+        self._hurries = decided.decision.desired < self.bounds.maximum and controller.hurries(look)
         if decided.decision.desired > decided.was:
             self.looks.append(decided)
             await self._carry_out(decided, sample)
@@ -160,18 +183,21 @@ class ServiceScaler:
 
     def _decided(
         self, sample: Sample, figures: Figures, decide: Callable[[Look, float], Decision]
-    ) -> Decided:
+    ) -> tuple[Look, Decided]:
         heard, now = sample.heard, sample.at
         current = self.fleet.desired
         totals = figures.totals(heard, now)
-        decision = decide(Look(current, heard.ready, totals), now)
+        look = Look(current, heard.ready, totals)
+        decision = decide(look, now)
         decision = bounded_by_machine(current, decision, sample.machine)
         decision = held_unless_whole(current, decision, sample.unheard)
         idle = current - sum(held_by(told) > 0 for told in heard.replicas.values())
         decision = sparing_the_busy(current, decision, idle)
         unheard = tuple(sorted(sample.unheard))
         shed = figures.shed(heard, now)
-        return Decided(self._clock.wall(), current, heard.ready, totals, unheard, decision, shed)
+        return look, Decided(
+            self._clock.wall(), current, heard.ready, totals, unheard, decision, shed
+        )
 
 
 class Autoscaler:
@@ -255,6 +281,7 @@ def explanation(scaler: ServiceScaler, number: int) -> dict[str, Any]:
         "maximum": scaler.bounds.maximum,
         "every_s": scaler.every,
         "replicas": scaler.fleet.desired,
+        "ready": sum(replica.state is State.READY for replica in scaler.fleet.replicas),
         "targets": [{"metric": t.name, "each": t.each} for t in scaler.targets],
         "decisions": [decision_row(each, scaler.targets) for each in list(scaler.looks)[-number:]],
         "changes": [decision_row(each, scaler.targets) for each in list(scaler.changes)[-number:]],

@@ -11,6 +11,7 @@ _UNDER_WAY = "http_server_active_requests"
 _HELD = "seawall_consumer_held"
 _SHED = "seawall_load_shed_total"
 _SHED_BEFORE = "seawall_gateway_shed_total"
+_GOING_ON = "seawall_gateway_upstream_requests"
 
 # What Prometheus' conventions end the names of counters with: of these the growth is meant.
 _COUNTERS = ("_total", "_count", "_sum")
@@ -44,7 +45,7 @@ def wanted_of_replicas(scale: Sequence[ScaleSpec]) -> frozenset[str]:
     return frozenset({_SERVED, _UNDER_WAY, _HELD, _SHED} | own)
 
 
-OF_GATEWAYS = frozenset({_SERVED, _SHED_BEFORE})
+OF_GATEWAYS = frozenset({_SERVED, _SHED_BEFORE, _GOING_ON})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,23 @@ class Rates:
             if before is not None and now > before[0]:
                 more = value - before[1] if value >= before[1] else value
                 grown = (grown or 0.0) + more / (now - before[0])
-        for key in [k for k in self._last if k[0] == name and k[1] not in counts]:
-            del self._last[key]
+        self._forget(name, counts)
         return grown
+
+    def change(self, name: str, values: Mapping[str, float], now: float) -> float:
+        """A second, of gauges, all together; below 0 where they fall. One that is new is as it
+        was."""
+        changed = 0.0
+        for source, value in values.items():
+            at, before = self._last.get((name, source), (now, value))
+            self._last[name, source] = (now, value)
+            changed += (value - before) / (now - at) if now > at else 0.0
+        self._forget(name, values)
+        return changed
+
+    def _forget(self, name: str, but: Collection[str]) -> None:
+        for key in [k for k in self._last if k[0] == name and k[1] not in but]:
+            del self._last[key]
 
 
 class Figures:
@@ -106,11 +121,18 @@ class Figures:
         """Most comes through the gateway, which also counts what it sheds; the rest from other
         services, which only replicas count. Either sees a part, so the larger one is nearer."""
         parts = [
-            self._rates.rate("gateways", _at_gateways(heard, _SERVED), now),
+            self._begun(heard, now),
             self._rates.rate("replicas", _each(heard.replicas, _SERVED, empty=0.0), now),
         ]
         known = [part for part in parts if part is not None]
         return max(known) if known else None
+
+    def _begun(self, heard: Heard, now: float) -> float | None:
+        """At gateways, which count a request when it has ended: in a surge most wait, and have
+        not. What is under way has begun too."""
+        ended = self._rates.rate("gateways", _at_gateways(heard, _SERVED), now)
+        more = self._rates.change("going on", _at_gateways(heard, _GOING_ON), now)
+        return None if ended is None else max(0.0, ended + more)
 
     def shed(self, heard: Heard, now: float) -> float | None:
         """Requests a second that were refused for overload: by gateways, which then asked nobody,

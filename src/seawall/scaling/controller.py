@@ -16,7 +16,7 @@ from seawall.scaling.hpa import Hpa, HpaSamples, Kind, Metric
 from seawall.scaling.hpa_behavior import Behavior
 from seawall.scaling.keda import Keda, KedaSamples, Trigger
 from seawall.scaling.kpa import Kpa, KpaSamples
-from seawall.scaling.surge import Surge, SurgeSamples
+from seawall.scaling.surge import Surge, SurgeSamples, SurgeState
 from seawall.scaling.tracking import TargetTracking, TrackingSamples
 
 # What Kubernetes, KEDA and AWS wait before they scale in.
@@ -60,6 +60,10 @@ class Bounds:
     window: float | None = None  # seconds of less before scaling in; None: the policy's own
 
 
+# A glance is at a quarter of a second: what is new in that is new, and not only by a quarter.
+QUICK = 0.2  # seconds
+
+
 class Controller(Protocol):
     """Remembers what it saw, and says how many replicas there should be."""
 
@@ -77,7 +81,7 @@ class SurgeController:
 
     def __init__(self, targets: Sequence[Target], bounds: Bounds) -> None:
         window = SURGE_WINDOW if bounds.window is None else bounds.window
-        self._names = [target.name for target in targets]
+        self._targets = tuple(targets)
         self._kernels = [
             Surge(
                 capacity=target.each,
@@ -94,23 +98,38 @@ class SurgeController:
             for target in targets
         ]
         self._states = [kernel.begin() for kernel in self._kernels]
+        self._quick = [replace(kernel, fast=QUICK) for kernel in self._kernels]
 
     def look(self, look: Look, now: float) -> Decision:
-        decisions = {}
-        for place, (name, kernel) in enumerate(zip(self._names, self._kernels, strict=True)):
-            samples = SurgeSamples(look.replicas, look.ready, look.known[place])
-            self._states[place], decision = kernel.decide(self._states[place], samples, now)
-            decisions[name] = decision
-        return highest(look.replicas, decisions)
-
-    def glance(self, look: Look, now: float) -> Decision:
-        """As `look`, at figures that may only ask for more: others are not remembered, or a step
-        in that nobody takes would put off the next."""
-        before = tuple(self._states)
-        decision = self.look(look, now)
-        if decision.desired <= look.replicas:
-            self._states[:] = before
+        self._states, decision = self._decided(self._kernels, self._states, look, now)
         return decision
+
+    def glance(self, look: Look, now: float, over: float) -> Decision:
+        """At figures of the last `over` seconds, which may only ask for more. What is usual is
+        what looks have seen: by a glance of which a part was before a step, the step would be
+        usual for the next one."""
+        states = [s if s.at is None else replace(s, at=now - over) for s in self._states]
+        _, decision = self._decided(self._quick, states, look, now)
+        if decision.desired > look.replicas:
+            self._states = [replace(state, out_at=now) for state in self._states]
+        return decision
+
+    def hurries(self, look: Look) -> bool:
+        """Whether more is offered than the replicas are for: the next glance is not to wait."""
+        known = zip(look.known, self._targets, strict=True)
+        return any(t is not None and t > target.each * look.replicas for t, target in known)
+
+    def _decided(
+        self, kernels: Sequence[Surge], states: Sequence[SurgeState], look: Look, now: float
+    ) -> tuple[list[SurgeState], Decision]:
+        after, decisions = [], {}
+        for target, kernel, state, total in zip(
+            self._targets, kernels, states, look.known, strict=True
+        ):
+            samples = SurgeSamples(look.replicas, look.ready, total)
+            then, decisions[target.name] = kernel.decide(state, samples, now)
+            after.append(then)
+        return after, highest(look.replicas, decisions)
 
 
 class HpaController:

@@ -53,6 +53,27 @@ def test_offered_is_what_the_gateways_or_the_replicas_saw_whoever_saw_more() -> 
     assert look(220, 170, 4.0) == 50.0  # most came from other services
 
 
+def test_what_waits_is_offered_already() -> None:
+    one = figures("requests")
+
+    def look(ended: float, under_way: float, now: float) -> float | None:
+        at_gateway = {
+            SERVED: [('{service="orders"}', ended)],
+            "seawall_gateway_upstream_requests": [
+                ('{service="orders",version=""}', under_way),
+                ('{service="users",version=""}', 1000 * under_way),
+            ],
+        }
+        return one.totals(heard({}, gateways={"gateway-1": at_gateway}), now)[0]
+
+    assert look(100, 3, 0.0) is None
+    assert look(130, 3, 1.0) == 30.0  # as many came as ended
+    assert look(150, 143, 1.5) == 320.0  # most of what came waits
+    assert look(230, 143, 2.5) == 80.0
+    assert look(300, 3, 3.5) == 0.0  # callers gave up, and came before
+    assert look(10, 0, 4.5) == 7.0  # another process counts from zero
+
+
 def test_a_process_that_began_anew_counts_from_zero_and_a_new_one_from_its_second_look() -> None:
     one = figures("requests")
     one.totals(heard({"orders-1": served(1000)}), 0.0)

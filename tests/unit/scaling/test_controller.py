@@ -70,10 +70,31 @@ def test_glances_bring_more_at_once_and_put_off_no_step_in() -> None:
     for offered in (*[200.0] * 4, *[0.0] * 240):  # a second each
         for _ in range(3):
             now += 0.25
-            glanced = controller.glance(Look(replicas, replicas, (offered,)), now).desired
+            look = Look(replicas, replicas, (offered,))
+            glanced = controller.glance(look, now, over=0.25).desired
             replicas = max(replicas, glanced)
         now += 0.25
         replicas = controller.look(Look(replicas, replicas, (offered,)), now).desired
         seen.append(replicas)
     assert seen[0] == 4
     assert seen[-1] == 1
+
+
+def test_a_glance_at_a_part_of_a_step_does_not_hide_the_rest() -> None:
+    controller = SurgeController([ORDERS], BOUNDS)
+    for second in range(10):
+        controller.look(Look(1, 1, (30.0,)), float(second))
+    part, rest = Look(1, 1, (140.0,)), Look(3, 1, (300.0,))
+    assert controller.hurries(part)
+    assert controller.glance(part, 9.5, over=0.25).desired == 3
+    assert controller.glance(rest, 9.6, over=0.25).desired == 6
+    assert not controller.hurries(Look(6, 6, (300.0,)))
+
+
+def test_of_a_shorter_time_more_is_chance() -> None:
+    controller = SurgeController([ORDERS], BOUNDS)
+    for second in range(10):
+        controller.look(Look(1, 1, (30.0,)), float(second))
+    crowd = Look(1, 1, (120.0,))
+    assert controller.glance(crowd, 9.9, over=0.05).desired == 1
+    assert controller.glance(crowd, 9.9, over=0.25).desired == 3
