@@ -21,8 +21,8 @@ from seawall.scaling.simulate import POINTS, Model, Score, check
 from seawall.scaling.together import Together
 from seawall.scaling.trace import Trace
 
-# So many are in one array. A step costs hardly more for 500 services than for 125; with more of them
-# two cores would have no work for each.
+# So many are in one array. A step costs hardly more for 500 services than for 125; with more of
+# them two cores would have no work for each.
 AT_ONCE = 500
 
 # What one step costs, and what each service adds to it, for an estimate.

@@ -43,6 +43,11 @@ async def answering(*chunks: bytes, hold: bool = False) -> AsyncIterator[Address
         await server.wait_closed()
 
 
+async def test_who_is_asked_may_have_a_name() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as address:
+        assert await http_probe(At(Address("localhost", address.port)), "/readyz")() == Health(True)
+
+
 @pytest.mark.parametrize(
     ("answer", "ready", "reason"),
     [
