@@ -15,7 +15,7 @@ from seawall.runtime.asking import At
 from seawall.runtime.probe import Health, Probe
 from seawall.runtime.process import Exit, Process
 from seawall.runtime.restart import Event, RestartConfig, Restarts, State, Verdict, step
-from seawall.runtime.thresholds import Finding, ProbeConfig, Tally
+from seawall.runtime.thresholds import Finding, ProbeConfig, Tally, on_beat
 from seawall.topology import Address
 from seawall.transport.tls import Secured
 
@@ -356,7 +356,7 @@ class Replica:
             health = await probe()
             if tally.heard(health.ready) is Finding.FAILED and self.state is not State.STOPPING:
                 break
-            await self._clock.sleep(tally.pause())
+            await self._clock.sleep(on_beat(self._clock.now(), tally.pause()))
         self._reason = f"does not live: {health.reason}"
         now = self._clock.now()
         self._observer(ReplicaHung(self.place, self.incarnation, health.reason, now))
@@ -369,7 +369,7 @@ class Replica:
             return
         tally = Tally(config)
         while True:
-            await self._clock.sleep(tally.pause())
+            await self._clock.sleep(on_beat(self._clock.now(), tally.pause()))
             health = await probe()
             self._noted(health, tally.heard(health.ready))
 

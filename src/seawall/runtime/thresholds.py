@@ -5,6 +5,18 @@ from enum import StrEnum
 
 from seawall.errors import Misconfigured
 
+# Replicas are asked at the same moments, a few at a time: with a hundred of them that takes the
+# supervisor half of what it takes to ask each alone.
+BEAT = 0.25  # seconds
+
+# What is to come sooner comes when it is due.
+LONG = 4 * BEAT
+
+
+def on_beat(now: float, pause: float) -> float:
+    """Seconds until the moment that is next to the end of the pause."""
+    return pause if pause < LONG else max(0.0, round((now + pause) / BEAT) * BEAT - now)
+
 
 class Finding(StrEnum):
     PASSED = "passed"  # it answered well, `success_threshold` times in a row

@@ -1,7 +1,7 @@
 import pytest
 
 from seawall.errors import Misconfigured
-from seawall.runtime.thresholds import Finding, ProbeConfig, Tally
+from seawall.runtime.thresholds import Finding, ProbeConfig, Tally, on_beat
 
 PASSED, FAILED = Finding.PASSED, Finding.FAILED
 
@@ -38,3 +38,13 @@ def test_an_open_question_may_be_asked_again_sooner() -> None:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(Misconfigured):
         ProbeConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_who_is_asked_at_about_the_same_time_is_asked_at_the_same_time() -> None:
+    asked = {now + on_beat(now, 5.0) for now in (100.13, 100.2, 100.25, 100.37)}
+    assert asked == {105.25}
+    assert on_beat(105.2501, 5.0) == pytest.approx(4.9999)  # and no later each time
+
+
+def test_what_is_to_come_soon_comes_when_it_is_due() -> None:
+    assert [on_beat(100.1, pause) for pause in (0.0, 0.05, 0.9)] == [0.0, 0.05, 0.9]
