@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.report import Row, machine, table, versions, write
 from benchmarks.runtime.many import many
 from benchmarks.runtime.peers import PEERS, lacking, used
-from benchmarks.runtime.reloads import reloads
+from benchmarks.runtime.reloads import Load, reloads
 from benchmarks.runtime.starts import crashes, starts, wakes
 
 
@@ -20,6 +20,8 @@ class Run:
     folder: Path
     quick: bool
     peers: tuple[str, ...]
+    wakes: int
+    load: Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ SECTIONS: Mapping[str, Section] = {
     ),
     "wakes": Section(
         "from a request to a service that sleeps to its answer",
-        _TIMES,
-        lambda run: with_ratios(wakes(run.folder, 5 if run.quick else 40), "p50_ms"),
+        (*_TIMES, "lost"),
+        lambda run: with_ratios(wakes(run.folder, 5 if run.quick else run.wakes), "p50_ms"),
     ),
     "crashes": Section(
         "from kill -9 of the only process to the first 200 of its successor",
@@ -49,8 +51,8 @@ SECTIONS: Mapping[str, Section] = {
     ),
     "reloads": Section(
         "all processes replaced under load; half the connections kept, half new",
-        ("reloads", "requests", "failed", "failed_pct", "p99_ms", "lag_ms"),
-        lambda run: reloads(run.folder, *((2, 100.0) if run.quick else (40, 300.0)), run.peers),
+        ("reloads", "requests", "failed", "failed_pct", "streams", "cut", "p99_ms", "lag_ms"),
+        lambda run: reloads(run.folder, Load(2, 100.0) if run.quick else run.load, run.peers),
     ),
     "many": Section(
         "what the supervisor costs",
@@ -77,7 +79,8 @@ def main() -> None:
     rows: list[Row] = []
     # A short path: the sockets of a project have to fit into 100 bytes.
     with tempfile.TemporaryDirectory(prefix="sw-") as folder:
-        run = Run(Path(folder), chosen.quick, peers)
+        load = Load(chosen.reloads, chosen.rate, chosen.requests)
+        run = Run(Path(folder), chosen.quick, peers, chosen.wakes, load)
         for name, section in SECTIONS.items():
             if name in chosen.only:
                 found = section.measure(run)
@@ -93,6 +96,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few of each: does it work?")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--wakes", type=int, default=40, help="of services that sleep")
+    parser.add_argument("--reloads", type=int, default=40, help="of each subject")
+    parser.add_argument("--rate", type=float, default=300.0, help="requests a second meanwhile")
+    parser.add_argument(
+        "--requests", type=int, default=0, help="at least, over which reloads are spread"
+    )
     return parser.parse_args()
 
 

@@ -10,17 +10,17 @@ ANSWERED_WITHIN = 30.0  # seconds
 # A connection that was handed to a process which then died may never be answered.
 _PATIENCE = 1.0  # seconds
 
-_QUESTION = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+_QUESTION = "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 
 # Between two tries where the connection is refused: a twentieth of the shortest time we measure.
 _AGAIN = 0.0002  # seconds
 
 
-def asked(port: int) -> str | None:
+def asked(port: int, path: str = "/") -> str | None:
     """The body of a 200, without quotes; None for another answer, or none."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as connection:
-            connection.sendall(_QUESTION)
+            connection.sendall(_QUESTION.format(path=path).encode())
             answer = b""
             while chunk := connection.recv(65536):
                 answer += chunk

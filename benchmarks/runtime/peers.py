@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -164,6 +165,8 @@ PEERS: Mapping[str, Callable[[Path, int], AbstractContextManager[Peer]]] = {
 def lacking() -> dict[str, str]:
     """Peers that cannot be measured here, and why."""
     missing: dict[str, str] = {}
+    if find_spec("gunicorn") is None:
+        missing["gunicorn"] = "it is not installed: make bench-runtime does"
     if shutil.which("node") is None:
         missing |= dict.fromkeys(("pm2", "node-cluster"), "there is no Node.js")
     elif not PM2.is_dir():

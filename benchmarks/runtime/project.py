@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,30 @@ service = Service("hello", version="1.0.0")
 async def who() -> str:
     return str(os.getpid())
 """
+
+# With an event stream and a WebSocket that end when the service leaves.
+STREAMING = (
+    SERVICE
+    + """
+import asyncio
+from fastapi import WebSocket
+from fastapi.responses import StreamingResponse
+
+@service.get("/events")
+async def events() -> StreamingResponse:
+    async def told():
+        while True:
+            yield "data: tick\\n\\n"
+            await asyncio.sleep(0.5)
+    return StreamingResponse(told(), media_type="text/event-stream")
+
+@service.websocket("/socket")
+async def talk(socket: WebSocket) -> None:
+    await socket.accept()
+    async for said in socket.iter_text():
+        await socket.send_text(said)
+"""
+)
 
 # A module that starts a thread when it is imported cannot be forked.
 UNFORKABLE = (
@@ -60,6 +84,11 @@ class Project:
         told = self._admin.get("/v1/ps")
         return [row for row in told["instances"] if row["service"] == service]
 
+    def replicas(self) -> dict[str, int]:
+        """How many each service has."""
+        rows = self._admin.get("/v1/ps")["services"]
+        return {row["service"]: row["desired"] for row in rows}
+
     def until_ready(self, service: str, count: int) -> None:
         deadline = time.monotonic() + STARTED_WITHIN
         while time.monotonic() < deadline:
@@ -88,11 +117,15 @@ class Project:
 
 
 @contextmanager
-def running(folder: Path, declared: str, module: str = SERVICE) -> Iterator[Project]:
-    """The project of one service in `hello.py`, ready when the block begins."""
+def running(
+    folder: Path, declared: str, module: str = SERVICE, more: Mapping[str, str] | None = None
+) -> Iterator[Project]:
+    """The project of a service in `hello.py`, and of `more` modules, ready when the block
+    begins."""
     folder.mkdir()
     (folder / "seawall.toml").write_text(declared)
-    (folder / "hello.py").write_text(module)
+    for name, text in {"hello": module, **(more or {})}.items():
+        (folder / f"{name}.py").write_text(text)
     with (folder / "up.out").open("wb") as out:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "seawall.cli", "up"],

@@ -28,15 +28,28 @@ FIRST_PORT = 31000
 
 
 # Sleeps after a second without requests.
-_DROWSY = """
-[[services.hello.scale]]
+_SLEEPER = """
+[[gateway.routes]]
+path = "/{name}"
+service = "{name}"
+[services.{name}]
+module = "{name}:service"
+replicas = {{ min = 0, max = 1 }}
+drain = 1.0
+{more}
+[[services.{name}.scale]]
 metric = "requests"
 target = 1000
 window = 1.0
 """
 
+MOST_SLEEPERS = 50
 
-def declared(replicas: int | str, gateway: int | None = None, more: str = "") -> str:
+# Between two looks at who sleeps: each takes the supervisor some milliseconds.
+_DROWSE = 0.3  # seconds
+
+
+def declared(replicas: int, gateway: int | None = None, more: str = "") -> str:
     """A project of one service, whose replicas listen on FIRST_PORT and those that follow, and
     of a gateway on that port."""
     return f"""
@@ -124,26 +137,43 @@ def crashes(folder: Path, samples: int, peers: Sequence[str]) -> list[Row]:
 
 
 def wakes(folder: Path, samples: int) -> list[Row]:
-    """From a request to a service of which nothing runs to its answer, through the gateway."""
+    """From a request to a service of which nothing runs to its answer, through the gateway.
+
+    Of many wakes each service takes its part: one that was woken sleeps again after some seconds.
+    """
     return [
-        figures("seawall (zygote)", "wake", _woken(folder / "wake-zygote", samples)),
-        figures(
-            "seawall (standby)", "wake", _woken(folder / "wake-standby", samples, "standbys = 1")
-        ),
+        _wakes("seawall (zygote)", folder / "wake-zygote", samples),
+        _wakes("seawall (standby)", folder / "wake-standby", samples, "standbys = 1"),
     ]
 
 
-def _woken(folder: Path, samples: int, more: str = "") -> list[float]:
-    gateway = free_port()
-    taken = []
-    with running(folder, declared("{ min = 0, max = 1 }", gateway, more + _DROWSY)) as project:
-        for _ in range(samples):
-            project.until_ready("hello", 0)
-            project.until_waiting("hello", 1 if more else 0)
-            began = time.perf_counter()
-            if asked(gateway) is None:
-                raise RuntimeError("a request was lost")
-            taken.append(time.perf_counter() - began)
+def _wakes(subject: str, folder: Path, samples: int, more: str = "") -> Row:
+    taken = _woken(folder, samples, more)
+    answered = [seconds for seconds in taken if seconds is not None]
+    return {**figures(subject, "wake", answered), "lost": len(taken) - len(answered)}
+
+
+def _woken(folder: Path, samples: int, more: str) -> list[float | None]:
+    """The seconds of each wake, one after the other; None for a request that was lost."""
+    gateway, sleepers = free_port(), min(MOST_SLEEPERS, max(1, samples // 10))
+    names = [f"hello{number}" for number in range(sleepers)]
+    declared = f"[gateway]\nport = {gateway}\n" + "".join(
+        _SLEEPER.format(name=name, more=more) for name in names
+    )
+    modules = {
+        name: SERVICE.replace('"hello"', f'"{name}"').replace('"/"', f'"/{name}"') for name in names
+    }
+    taken: list[float | None] = []
+    with running(folder, declared, more=modules) as project:
+        while len(taken) < samples:
+            time.sleep(_DROWSE)
+            replicas = project.replicas()
+            for name in [each for each in names if not replicas[each]][: samples - len(taken)]:
+                if more:
+                    project.until_waiting(name, 1)
+                began = time.perf_counter()
+                body = asked(gateway, f"/{name}")
+                taken.append(None if body is None else time.perf_counter() - began)
     return taken
 
 
