@@ -35,8 +35,8 @@ COMPILED = (
     *(
         f"wire/{name}"
         for name in (
-            *("chunked", "fields", "forwarded", "headers", "http1", "proxy_protocol", "target"),
-            *("trace", "websocket"),
+            *("chunked", "digits", "fields", "forwarded", "headers", "http1", "proxy_protocol"),
+            *("target", "trace", "websocket"),
         )
     ),
     *(

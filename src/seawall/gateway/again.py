@@ -13,6 +13,7 @@ from seawall.gateway.answers import Answer, Flag
 from seawall.gateway.attempt import Attempt
 from seawall.gateway.retrying import (
     IDEMPOTENCY_KEY,
+    RESET,
     SPENT,
     TIMEOUT,
     USED_UP,
@@ -48,6 +49,21 @@ def failed(
     elif why is Stop.BUDGET:
         answer = replace(answer, retryable=False)
     exchange.refuse(answer, BAD if reason == TIMEOUT else NEITHER)
+
+
+def lost(exchange: "Exchange", attempt: Attempt, served: bool, now: float) -> None:
+    """The connection broke before the answer was whole; it had `served` another request before.
+
+    Servers close connections that idle; when one does so just now, it says nothing about it.
+    """
+    verdict = NEITHER if served and not exchange.status else BAD
+    if exchange.status:
+        exchange.leave(attempt, verdict, now)
+        exchange.broken(Flag.UPSTREAM_CLOSED, now, NEITHER)
+        return
+    detail = "the instance closed the connection before it answered"
+    answer = Answer(status=502, flag=Flag.UPSTREAM_CLOSED, detail=detail)
+    failed(exchange, attempt, RESET, answer, verdict)
 
 
 def sets_aside(

@@ -39,6 +39,9 @@ class Flag(StrEnum):
 # Every request has a flag, and looking a member up on its class costs as much as a call.
 NO_FLAG: Final = Flag.NONE
 
+# The status of a request whose client left before it got an answer; nginx' number.
+CLIENT_LEFT: Final = 499
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:

@@ -13,17 +13,12 @@ from seawall.gateway.exchange import Exchange
 from seawall.gateway.expiry import expired
 from seawall.gateway.forwarding import forwarded, refused_line
 from seawall.gateway.proxy import Proxy
+from seawall.gateway.stages import BODY, CLOSED, FLUSH, HEAD, LINGER, SKIP, TUNNEL, WAIT
 from seawall.gateway.timers import NEVER, Timed
 from seawall.gateway.tunnel import Tunnel
 from seawall.wire.chunked import Chunked
-from seawall.wire.http1 import (
-    CHUNKED,
-    MAX_HEAD,
-    BadMessage,
-    RequestHead,
-    head_end,
-    scan_request,
-)
+from seawall.wire.fields import BadMessage
+from seawall.wire.http1 import CHUNKED, MAX_HEAD, RequestHead, head_end, scan_request
 
 CR: Final = 0x0D
 
@@ -33,16 +28,6 @@ MAX_AHEAD: Final = 64 * 1024
 MAX_SKIPPED: Final = 64 * 1024
 # What is read of a client that was told to go.
 MAX_LINGERING: Final = 256 * 1024
-
-# What a Downstream is doing.
-HEAD: Final = 0  # waiting for a request
-BODY: Final = 1  # an exchange is under way and its request's body still comes
-WAIT: Final = 2  # an exchange is under way and its request is whole
-SKIP: Final = 3  # the answer is given, the rest of the body is thrown away
-TUNNEL: Final = 4
-LINGER: Final = 5  # the last answer is given; what the client still sends is thrown away
-FLUSH: Final = 6  # the last answer is given; the client has not taken all of it
-CLOSED: Final = 7
 
 
 class Downstream(Timed):

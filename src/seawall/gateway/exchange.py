@@ -19,7 +19,7 @@ from seawall.gateway.clusters import Cluster
 from seawall.gateway.dispatch import dispatch
 from seawall.gateway.filters import finished
 from seawall.gateway.proxy import Plan, Proxy
-from seawall.gateway.retrying import CONNECT, IDEMPOTENCY_KEY, RESET
+from seawall.gateway.retrying import CONNECT, IDEMPOTENCY_KEY
 from seawall.gateway.timers import NEVER
 from seawall.gateway.tunnel import Tunnel
 from seawall.gateway.upstream import Endpoint, Upstream
@@ -42,11 +42,6 @@ REPLAY: Final = 64 * 1024
 NONE: Final[list[Attempt]] = []
 # Of one at whose first try nobody has failed yet. It is never written to either.
 NOBODY: Final[list[Endpoint]] = []
-
-SAMPLED: Final = b"-01\r\n"
-
-# Of a client that left before it got an answer; nginx' number.
-CLIENT_CLOSED: Final = 499
 
 
 class Exchange:
@@ -79,7 +74,7 @@ class Exchange:
         self.told: bytes = b""  # header lines for the client, each with its line end
         self.coder: Coder | None = None  # what the answer's body goes through
         self.trace_id, self.span_id = proxy.ids.pair()
-        self.trace_tail: bytes = SAMPLED  # behind the ids: flags and state
+        self.trace_tail: bytes = spans.SAMPLED  # behind the ids: flags and state
         self.request_id: bytes = self.trace_id
         self.attempt: Attempt | None = None  # the one under way
         self.rivals: list[Attempt] = NONE  # others beside it: hedges
@@ -394,16 +389,8 @@ class Exchange:
         now = self.proxy.now()
         if self.tunnel is not None:
             self.tunnel.end(now)
-            return
-        # Servers close connections that idle; when one does so just now, it says nothing about it.
-        verdict = NEITHER if served and not self.status else BAD
-        if self.status:
-            self.leave(attempt, verdict, now)
-            self.broken(Flag.UPSTREAM_CLOSED, now, NEITHER)
-            return
-        detail = "the instance closed the connection before it answered"
-        answer = Answer(status=502, flag=Flag.UPSTREAM_CLOSED, detail=detail)
-        again.failed(self, attempt, RESET, answer, verdict)
+        else:
+            again.lost(self, attempt, served, now)
 
     def upstream_misbehaved(self, attempt: Attempt, reason: str) -> None:
         """What the instance sent is not HTTP; its connection is closed already."""
@@ -432,7 +419,7 @@ class Exchange:
         self.drop(now, NEITHER if self.tunnel is None else GOOD)
         self.flag = flag if self.tunnel is None else Flag.NONE
         if not self.status:
-            self.status = CLIENT_CLOSED
+            self.status = answers.CLIENT_LEFT
         self.end(now, NEITHER)
 
     def drop(self, now: float, verdict: int) -> None:

@@ -5,8 +5,9 @@ What is not exactly that, or comes from a peer that is not trusted, is cut off w
 
 import asyncio
 
-from seawall.gateway.connection import CLOSED, Downstream
+from seawall.gateway.connection import Downstream
 from seawall.gateway.proxy import Proxy
+from seawall.gateway.stages import CLOSED
 from seawall.wire import proxy_protocol
 
 

@@ -1,6 +1,6 @@
 """The one span that a gateway makes of a request, if its trace is sampled."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seawall.gateway.proxy import Proxy
 from seawall.telemetry.spans import ServerSpan, SpanBuffer
@@ -9,6 +9,9 @@ from seawall.wire.trace import TraceContext
 
 if TYPE_CHECKING:
     from seawall.gateway.exchange import Exchange
+
+# How the context of a trace ends that is recorded, unless its caller says more.
+SAMPLED: Final = b"-01\r\n"
 
 # From here on a status is the server's fault (OpenTelemetry's conventions for HTTP).
 _FAILED = 500

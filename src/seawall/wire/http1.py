@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from seawall.wire import headers, websocket
+from seawall.wire.digits import written
 from seawall.wire.fields import CONTROLS as CONTROLS
 from seawall.wire.fields import BadMessage as BadMessage
 from seawall.wire.fields import Head, Kinds, name_of, sifted, walked
@@ -43,13 +44,10 @@ MAX_RANGES: Final = 32
 # A response's head; real ones carry cookies and policies of some kilobytes.
 MAX_RESPONSE_HEAD: Final = 64 * 1024
 MAX_RESPONSE_FIELDS: Final = 500
-# Bodies are counted in 60 bits: what needs more is an attack on somebody's integers.
-MAX_DIGITS: Final = 18
 
 _COMPILED: Final = not __file__.endswith(".py")
 _CR: Final = 0x0D
 _LF: Final = 0x0A
-_ZERO: Final = 0x30
 _SPACE: Final = 0x20
 _SLASH: Final = 0x2F
 _DOT: Final = 0x2E
@@ -399,28 +397,10 @@ def _settle_upgrade(head: RequestHead, wanted: bytes) -> None:
 
 
 def _number(value: bytes, status: int) -> int:
-    if len(value) <= MAX_DIGITS:
-        if _COMPILED:
-            number = walked_number(value)
-            if number >= 0:
-                return number
-        elif value.isdigit():
-            return int(value)
-    raise BadMessage(status, "a Content-Length that is no number")
-
-
-def walked_number(value: bytes) -> int:
-    """The number that at most MAX_DIGITS digits write, or -1. For compiled code."""
-    number: i64 = 0
-    at: i64 = 0
-    length: i64 = len(value)
-    while at < length:
-        digit: i64 = value[at] - _ZERO
-        if digit < 0 or digit > 9:
-            return -1
-        number = number * 10 + digit
-        at += 1
-    return number if length else -1
+    number = written(value)
+    if number < 0:
+        raise BadMessage(status, "a Content-Length that is no number")
+    return number
 
 
 def _length(special: list[tuple[int, bytes]]) -> int:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ class Project:
                 self._supervisor.wait(45)
             except subprocess.TimeoutExpired:
                 for process in below:
-                    process.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
                 self._supervisor.wait(5)
 
 

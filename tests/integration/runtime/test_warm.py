@@ -110,6 +110,13 @@ def test_a_module_with_a_mistake_is_told_and_tried_again(project: Project) -> No
     eventually_sync(lambda: project.ready("hello-1", "hello-2"), within=15)
 
 
+def _is_standby(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "hello-standby"
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return False
+
+
 def test_a_standby_is_the_next_replica_with_the_code_as_it_is(project: Project) -> None:
     project.write("hello.py", SERVICE)
     project.declare(DECLARED.replace("replicas = 2", "replicas = 1\nstandbys = 1"))
@@ -117,9 +124,9 @@ def test_a_standby_is_the_next_replica_with_the_code_as_it_is(project: Project) 
 
     def waiting() -> int | None:
         """The process that waits, once there is one."""
-        children = psutil.Process(project.supervisor.pid).children(recursive=True)
-        known = project.status()["services"][0]["standbys"] == 1
-        return next((c.pid for c in children if known and c.name() == "hello-standby"), None)
+        if project.status()["services"][0]["standbys"] != 1:
+            return None
+        return next((each.pid for each in project.processes() if _is_standby(each)), None)
 
     eventually_sync(lambda: waiting() is not None, within=15)
     first = waiting()

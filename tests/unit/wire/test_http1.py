@@ -10,7 +10,6 @@ from seawall.wire import headers
 from seawall.wire.chunked import MAX_CHUNK_LINE, Chunked
 from seawall.wire.http1 import (
     CHUNKED,
-    MAX_DIGITS,
     MAX_FIELDS,
     MAX_HEAD,
     MAX_TARGET,
@@ -21,7 +20,6 @@ from seawall.wire.http1 import (
     head_end,
     scan_request,
     scan_response,
-    walked_number,
     walked_request,
 )
 
@@ -488,19 +486,6 @@ def test_the_comparison_compares_something() -> None:
     data = request(b"transfer-encoding: chunked", line=b"POST / HTTP/1.1") + BODY[:9] + b"0\r\n\r\n"
     data = data.replace(b"hello0", b"hello\r\n0")
     assert by_us(data) == by_llhttp(data) == by_h11(data)
-
-
-@given(
-    st.one_of(
-        st.integers(0, 10**MAX_DIGITS - 1).map(lambda number: b"%d" % number),
-        st.binary(max_size=MAX_DIGITS),
-    )
-)
-@example(b"")
-@example(b"007")
-@example(b"+1")
-def test_a_number_is_read_alike_in_both_ways(value: bytes) -> None:
-    assert walked_number(value) == (int(value) if value.isdigit() else -1)
 
 
 LINES = st.tuples(
