@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from seawall.gateway import admission, again, answers, fallback, forwarding, plain, spans
+from seawall.gateway import admission, again, answers, fallback, forwarding, plain, records, spans
 from seawall.gateway.admission import Gate
 from seawall.gateway.answers import NO_FLAG, Answer, Flag
 from seawall.gateway.attempt import Attempt
@@ -498,9 +498,4 @@ class Exchange:
                 self.gate.leave(self.importance)
             if self._timer is not None:
                 self.cancel_timer()
-        if self.flag is not NO_FLAG:
-            metrics.flagged(self.flag)
-        if proxy.log.is_on:
-            proxy.log.add(forwarding.log_line(self, proxy, now))
-        if proxy.spans is not None:
-            spans.record(self, proxy, proxy.spans, now)
+        records.tell(self, now)

@@ -10,8 +10,7 @@ looks here too, and `tests/unit/gateway/test_plain.py` holds both to the same ou
 
 from typing import TYPE_CHECKING
 
-from seawall.gateway import forwarding, spans
-from seawall.gateway.answers import NO_FLAG
+from seawall.gateway import forwarding, records
 from seawall.gateway.attempt import Attempt
 from seawall.gateway.upstream import IDLE
 from seawall.wire.http1 import ResponseHead
@@ -102,14 +101,8 @@ def finish(exchange: "Exchange", attempt: Attempt, head: ResponseHead, piece: by
     exchange.permit = None
     cluster.in_flight -= 1
     exchange.over = True
-    metrics = proxy.metrics
-    metrics.active_requests -= 1
+    proxy.metrics.active_requests -= 1
     plan.metrics.observe(request.method, status, waited)
-    if exchange.flag is not NO_FLAG:
-        metrics.flagged(exchange.flag)
-    if proxy.log.is_on:
-        proxy.log.add(forwarding.log_line(exchange, proxy, now))
-    if proxy.spans is not None:
-        spans.record(exchange, proxy, proxy.spans, now)
+    records.tell(exchange, now)
     down.finished(keep, now)
     return True
