@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,10 @@ async def placed(event: Placed) -> None: ...
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path) -> Iterator[Path]:
     """A project whose `orders` has dropped a field since the commit `main`."""
     name = f"p{abs(hash(str(tmp_path)))}"  # modules of one process have different names
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = list(sys.path)  # the command puts the project's folder in front
     (tmp_path / "seawall.toml").write_text(PROJECT.format(name=name))
     (tmp_path / f"{name}_mail.py").write_text(MAIL)
     orders = tmp_path / f"{name}_orders.py"
@@ -55,7 +56,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         who = ("-c", "user.name=n", "-c", "user.email=e@localhost")
         subprocess.run(["git", *who, *command.split()], cwd=tmp_path, check=True)
     orders.write_text(ORDERS.format(version="2.0.0", email=""))
-    return tmp_path
+    yield tmp_path
+    sys.path[:] = before
 
 
 @pytest.fixture
