@@ -38,6 +38,7 @@ COUNTS = {
     "rabbitmq": {"raw": 32, "seawall": 32, "faststream": 16, **_FEW},
     "nats": {"raw": 70, "raw_events": 70, "seawall": 70, "faststream": 16, "taskiq": 8},
     "kafka": {"raw": 70, "seawall": 32, "faststream": 16},
+    "kafka-model": {"raw": 10, "seawall": 10, "faststream": 10},  # it keeps 5 MB a partition
     "sqs": {"raw": 1, "seawall": 1},
 }
 NEEDS = {
@@ -68,12 +69,11 @@ class Peer:
         core = SERVER_CORE if role == "pace" else PEER_CORE
         os.sched_setaffinity(self._process.pid, {core})
 
-    def until_ready(self) -> None:
+    def until_said(self, word: str) -> None:
         assert self._process.stdout is not None
-        while (line := self._process.stdout.readline()).strip() != "ready":
+        while (line := self._process.stdout.readline()).strip() != word:
             if not line:
                 raise RuntimeError(f"it ended with {self._process.wait()}")
-        time.sleep(0.5)  # ready is said before the first read by some
 
     def memory(self) -> int:
         """Bytes it holds now; 0 when it has ended."""
@@ -103,8 +103,11 @@ def measure(subject: str, on: str, url: str, topic: str) -> dict[str, float]:
     count = COUNTS[on][subject] * UNIT
     published = Peer(subject, "publish", on, url, topic, count).report()
     consumed = Peer(subject, "consume", on, url, topic, count).report()
-    listener = Peer(subject, "listen", on, url, f"{topic}-paced", PACED)
-    listener.until_ready()
+    listener = Peer(subject, "listen", on, url, f"{topic}-paced", 1 + PACED)
+    listener.until_said("ready")
+    # Ready is said before the first read by some, and a group on Kafka takes seconds to form.
+    Peer(subject, "publish", on, url, f"{topic}-paced", 1).report()
+    listener.until_said("taking")
     Peer(subject, "pace", on, url, f"{topic}-paced", PACED).report()
     paced = listener.report()
     return {
@@ -149,7 +152,7 @@ def soak(messages: int) -> None:
     """Ours carries so many messages; what producer and consumer hold meanwhile."""
     with broker("valkey") as url:
         listener = Peer("seawall", "consume", "valkey", url, "soak", messages)
-        listener.until_ready()
+        listener.until_said("ready")
         sender = Peer("seawall", "publish", "valkey", url, "soak", messages)
         began = time.monotonic()
         while listener.running():

@@ -11,10 +11,11 @@ CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, PEER_CORE = CORES[0], CORES[-1]
 
 
-class _Server(Protocol):
-    @property
-    def pids(self) -> tuple[int, ...]: ...
+# Milliseconds that a fetch may wait for messages on a Kafka that sleeps them through.
+SHORT_WAIT = "fetch.wait.max.ms=2"
 
+
+class _Server(Protocol):
     def stop(self) -> None: ...
 
 
@@ -39,6 +40,12 @@ def _kafka() -> tuple[_Server, str]:
     return server, f"kafka://127.0.0.1:{server.port}?idempotent=false"
 
 
+def _kafka_model() -> tuple[_Server, str]:
+    server = servers.KafkaModel()
+    # It answers a fetch that finds nothing when its wait is over, however much came meanwhile.
+    return server, f"kafka://{server.address}?create=false&{SHORT_WAIT}"
+
+
 def _sqs() -> tuple[_Server, str]:
     server = servers.aws()
     return server, f"sqs://key:secret@eu-central-1?endpoint=http://127.0.0.1:{server.port}"
@@ -50,6 +57,7 @@ START: dict[str, Callable[[], tuple[_Server, str]]] = {
     "rabbitmq": _rabbitmq,
     "nats": _nats,
     "kafka": _kafka,
+    "kafka-model": _kafka_model,
     "sqs": _sqs,
 }
 
@@ -60,6 +68,7 @@ DURABLE = {
     "rabbitmq": "quorum queue",
     "nats": "JetStream in files",
     "kafka": "Tansu, in memory",
+    "kafka-model": "librdkafka's model of a cluster, in memory",
     "sqs": "moto, in memory",
 }
 

@@ -52,9 +52,13 @@ def body(sent_at: float = 0.0) -> bytes:
     return json.dumps({**BODY, "sent_at": sent_at}).encode()
 
 
+def say(word: str) -> None:
+    """ "ready" when messages may be published, "taking" when the first one has come."""
+    print(word, flush=True, file=sys.__stdout__)  # Celery redirects sys.stdout
+
+
 def ready() -> None:
-    """Say that messages may be published now."""
-    print("ready", flush=True, file=sys.__stdout__)  # Celery redirects sys.stdout
+    say("ready")
 
 
 class Counter:
@@ -74,6 +78,7 @@ class Counter:
     def count(self, order: dict[str, Any]) -> None:
         if not self._seen:
             self.first_at, self.first_cpu = time.monotonic(), time.process_time()
+            say("taking")
         self._seen += 1
         if order["sent_at"]:
             self._late.append(time.monotonic() - order["sent_at"])

@@ -98,6 +98,7 @@ async def _kafka(task: Task) -> Made:
         "group_id": GROUP + task.topic,
         "auto_offset_reset": "earliest",
         "ack_policy": AckPolicy.ACK,
+        "fetch_max_wait_ms": int(raw_kafka.settings(task.url).get("fetch.wait.max.ms", 500)),
     }
 
     async def publish(data: bytes) -> None:
@@ -126,4 +127,11 @@ class _Kafka:
         await self._broker.__aexit__(*exc)
 
 
-_MAKE = {"valkey": _redis, "redis": _redis, "rabbitmq": _rabbitmq, "nats": _nats, "kafka": _kafka}
+_MAKE = {
+    "valkey": _redis,
+    "redis": _redis,
+    "rabbitmq": _rabbitmq,
+    "nats": _nats,
+    "kafka": _kafka,
+    "kafka-model": _kafka,
+}

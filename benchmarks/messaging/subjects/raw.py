@@ -9,6 +9,7 @@ _RUN = {
     "rabbitmq": raw_rabbitmq.run,
     "nats": raw_nats.run,
     "kafka": raw_kafka.run,
+    "kafka-model": raw_kafka.run,
     "sqs": raw_sqs.run,
 }
 

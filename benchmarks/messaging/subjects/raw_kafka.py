@@ -1,7 +1,7 @@
-"""confluent-kafka, which blocks: a stream of produces; 500 read at a time, one commit for them."""
+"""confluent-kafka, which blocks: a stream of produces; 500 read at once where there are as many."""
 
 import time
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
@@ -14,9 +14,18 @@ def servers(url: str) -> str:
     return urlsplit(url).netloc
 
 
+def settings(url: str) -> dict[str, str]:
+    """What the URL sets of librdkafka."""
+    return {name: value for name, value in parse_qsl(urlsplit(url).query) if "." in name}
+
+
 def declare(url: str, topic: str) -> None:
-    """The topic, of six partitions as Seawall's."""
+    """The topic, of six partitions as Seawall's; or of as many as the broker likes, where it makes
+    topics by itself when they are asked for."""
     admin = AdminClient({"bootstrap.servers": servers(url)})
+    if "create=false" in url:
+        admin.list_topics(topic, timeout=10)
+        return
     for made in admin.create_topics([NewTopic(topic, 6, 1)]).values():
         made.exception()  # it may be there
 
@@ -51,17 +60,18 @@ def _take(task: Task) -> Figures:
             "group.id": GROUP + task.topic,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
+            **settings(task.url),
         }
     )
     consumer.subscribe([task.topic], on_assign=lambda *_: ready())
     counter = Counter(task.count)
     while not counter.done.is_set():
-        messages = consumer.consume(500, timeout=0.05)
-        for message in messages:
-            counter(message.value() or b"")
-        if messages:
+        # A `consume` of 500 would wait for all of them.
+        first = consumer.poll(0.05)
+        if first is not None:
+            for message in [first, *consumer.consume(499, timeout=0)]:
+                counter(message.value() or b"")
             consumer.commit(asynchronous=True)
     figures = counter.report()
-    consumer.commit(asynchronous=False)
     consumer.close()
     return figures

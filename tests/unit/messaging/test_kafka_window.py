@@ -26,8 +26,12 @@ def filled(count: int, *, first: int = 0) -> tuple[Window, list[Entry]]:
 
 
 def hold(entry: Entry) -> None:
-    entry.deliveries += 1
-    entry.token = 7
+    entry.window.hold(entry, token=7)
+
+
+def give_back(entry: Entry, *, dropped: bool = False) -> None:
+    entry.token = 0
+    entry.dropped = dropped
 
 
 def test_only_what_is_done_without_a_gap_is_committed() -> None:
@@ -61,9 +65,10 @@ def test_the_next_owner_knows_how_often_each_was_delivered() -> None:
 
 def test_the_next_owner_knows_what_ended_with_its_lease() -> None:
     window, entries = filled(3)
-    hold(entries[0])
-    entries[1].deliveries, entries[1].dropped = 2, True
-    entries[2].deliveries = 1
+    for entry in (entries[0], entries[1], entries[1], entries[2]):
+        hold(entry)
+    give_back(entries[1], dropped=True)
+    give_back(entries[2])
     after = Window(*window.commit())
     add(after, 0)
     again = Window(*after.commit())
@@ -84,6 +89,28 @@ def test_what_the_last_owner_knew_is_kept_before_it_is_read_again() -> None:
     again = Window(*after.commit())
     found = [add(again, offset) for offset in range(3)]
     assert [entry.deliveries for entry in found if entry is not None] == [1, 1, 1]
+
+
+def test_what_an_earlier_owner_had_done_stays_done_where_nothing_else_was_touched() -> None:
+    window, entries = filled(4)
+    for entry in entries[1:3]:
+        window.finish(entry)
+    after = Window(*window.commit())
+    for offset in range(3):
+        add(after, offset)
+    again = Window(*after.commit())
+    assert [add(again, offset) is None for offset in range(4)] == [False, True, True, False]
+
+
+def test_it_is_held_while_anything_is_handed_out() -> None:
+    window, (first, second) = filled(2)
+    assert not window.is_held
+    hold(second)
+    assert window.is_held
+    window.finish(second)
+    hold(first)
+    give_back(first)
+    assert not window.is_held
 
 
 def test_offsets_that_no_message_has_count_as_done() -> None:

@@ -31,10 +31,11 @@ BATCH = 500
 # Batches that the loop has not looked at yet; then the thread waits for it.
 AHEAD = 2
 
-# A wait for a message ends early for nothing else: not for a commit, which waits for its end (the
-# client lets no other thread in meanwhile). So it is short after something happened, and doubles:
-# a commit is late by no longer than its handler took, and an idle thread wakes 20 times a second.
-SHORTEST_POLL, LONGEST_POLL = 0.001, 0.05  # seconds
+# A wait for a message ends early for nothing else: not for a commit, for the client lets no other
+# thread in meanwhile. So while a commit is to be expected the thread waits for that, and looks for
+# messages in between: they are late by no longer than a handler takes, or `LONGEST_LOOK`. Waits
+# double while nothing happens; an idle thread wakes 20 times a second.
+SHORTEST_POLL, LONGEST_LOOK, LONGEST_POLL = 0.0005, 0.005, 0.05  # seconds
 
 # Brokers' default bounds of a session (group.min.session.timeout.ms, group.max.…), in seconds.
 SHORTEST_SESSION, LONGEST_SESSION = 6.0, 1_800.0
@@ -87,6 +88,7 @@ class Poller:
         self._asked: SimpleQueue[tuple[Sequence[Stored], Future[None]]] = SimpleQueue()
         self._room = threading.Semaphore(AHEAD)
         self.enough: frozenset[Partition] = frozenset()  # written by the loop: to be paused
+        self.handed_out = False  # written by the loop: something is, and will be settled
         session = int(session_of(options, lease) * 1000)
         self.consumer = Consumer(
             {
@@ -137,30 +139,35 @@ class Poller:
             self._refuse_rest()
 
     def _poll_until_stopped(self) -> None:
-        patience = SHORTEST_POLL
+        patience, passed_on = SHORTEST_POLL, False
         while not self._stopping:
             self._pause_and_resume()
-            if self._commit_what_was_asked():
-                patience = SHORTEST_POLL
-            first = self.consumer.poll(patience)
-            if first is None:
-                patience = min(LONGEST_POLL, patience * 2)
+            if passed_on or self.handed_out:
+                committed = self._commit_what_is_asked(min(patience, LONGEST_LOOK))
+                first = self.consumer.poll(0)
             else:
-                patience = SHORTEST_POLL
+                committed = self._commit_what_is_asked()
+                first = self.consumer.poll(patience)
+            passed_on = first is not None
+            patience = SHORTEST_POLL if committed or passed_on else min(LONGEST_POLL, patience * 2)
+            if first is not None:
                 self._pass_on([first, *self.consumer.consume(BATCH - 1, 0)])
 
-    def _commit_what_was_asked(self) -> bool:
-        asked_any = not self._asked.empty()
-        while not self._asked.empty():
-            stored, asked = self._asked.get_nowait()
-            if not asked.set_running_or_notify_cancel():
-                continue
-            try:
-                self._commit(stored)
-            except KafkaException as error:
-                asked.set_exception(error)
-            else:
-                asked.set_result(None)
+    def _commit_what_is_asked(self, within: float = 0.0) -> bool:
+        """Whether anything was asked; the first is waited for so many seconds."""
+        asked_any = False
+        with suppress(Empty):
+            while True:
+                stored, asked = self._asked.get(timeout=0.0 if asked_any else within)
+                asked_any = True
+                if not asked.set_running_or_notify_cancel():
+                    continue
+                try:
+                    self._commit(stored)
+                except KafkaException as error:
+                    asked.set_exception(error)
+                else:
+                    asked.set_result(None)
         return asked_any
 
     def _commit(self, stored: Sequence[Stored]) -> None:

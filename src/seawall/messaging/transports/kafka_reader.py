@@ -215,9 +215,8 @@ class Reader:
     async def _hand_out(self, limit: int, until: float) -> Sequence[Delivery]:
         taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
         for entry in taken:
-            entry.deliveries += 1
-            entry.window.dirty = True
-            self._hold(entry, next(self._serial), until)
+            entry.window.hold(entry, next(self._serial))
+            self._lease(entry, until)
         deliveries = [
             Delivery(
                 entry.message,
@@ -237,10 +236,9 @@ class Reader:
             raise
         return deliveries
 
-    def _hold(self, entry: Entry, token: int, until: float) -> None:
-        entry.token = token
+    def _lease(self, entry: Entry, until: float) -> None:
         entry.until = until
-        heapq.heappush(self._leases, (until, token, entry))
+        heapq.heappush(self._leases, (until, entry.token, entry))
 
     async def _until(self, within: float) -> None:
         """Return when something changed, at the latest after `within` seconds."""
@@ -267,7 +265,7 @@ class Reader:
         return entry if entry.token == delivery.receipt[1] and entry.window.live else None
 
     def extend(self, entry: Entry, until: float) -> None:
-        self._hold(entry, entry.token, until)
+        self._lease(entry, until)
 
     def finish(self, entry: Entry) -> None:
         entry.window.finish(entry)
@@ -301,6 +299,8 @@ class Reader:
     async def _commit(self, calls: Sequence[None]) -> Sequence[None]:
         windows = {name: window for name, window in self.windows.items() if window.dirty}
         poller = self._poller
+        if poller is not None:
+            poller.handed_out = any(window.is_held for window in self.windows.values())
         if windows and poller is not None:
             stored = [(*name, *window.commit()) for name, window in windows.items()]
             for window in windows.values():

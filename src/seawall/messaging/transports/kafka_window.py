@@ -23,6 +23,7 @@ SPAN = 2_000
 # Bodies of a partition that are read and not done. What the client keeps ready comes on top.
 READ_AHEAD = 16 * 1024 * 1024  # bytes
 
+UNTOUCHED = "0"
 DONE = "-"
 WAITING = "~"  # for the time when its retry is due
 _COUNTS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # deliveries so far, with nobody now
@@ -98,6 +99,7 @@ class Window:
         "_marks",
         "_restored",
         "_size",
+        "_touched",
         "dirty",
         "leaving",
         "live",
@@ -109,6 +111,7 @@ class Window:
         self._marks = decode(text).translate(_NOBODYS)
         self._entries: deque[Entry] = deque()
         self._size = 0  # bytes of bodies
+        self._touched = -1  # behind this offset is nothing but what nobody was given yet
         self.position = offset  # the next offset to be read
         self.dirty = False  # differs from what was committed last
         self.live = True  # the partition is ours
@@ -131,7 +134,9 @@ class Window:
         """The entry for what was read at `offset`; None if an earlier owner had it done."""
         self.position = offset + 1
         place = offset - self._restored
-        mark = self._marks[place] if 0 <= place < len(self._marks) else "0"
+        mark = self._marks[place] if 0 <= place < len(self._marks) else UNTOUCHED
+        if mark != UNTOUCHED:
+            self._touched = offset
         if mark == DONE:
             if not self._entries:
                 self.dirty = True
@@ -139,14 +144,26 @@ class Window:
         entry = make(self)
         entry.deliveries = deliveries(mark)
         entry.dropped = mark in _DROPPED[1:]
+        if entry.due:
+            self._touched = offset
         self._entries.append(entry)
         self._size += len(entry.message.body)
         return entry
 
+    def hold(self, entry: Entry, token: int) -> None:
+        """It is handed out, once more."""
+        entry.deliveries += 1
+        entry.token = token
+        self._touch(entry)
+
+    def _touch(self, entry: Entry) -> None:
+        self._touched = max(self._touched, entry.offset)
+        self.dirty = True
+
     def finish(self, entry: Entry) -> None:
         entry.done = True
         entry.token = 0
-        self.dirty = True
+        self._touch(entry)
         self._size -= len(entry.message.body)
         while self._entries and self._entries[0].done:
             self._entries.popleft()
@@ -158,20 +175,37 @@ class Window:
 
     @property
     def marks(self) -> str:
-        """What is known of each offset from `first` on, to the last that was read."""
-        marks: list[str] = []
+        """What is known of each offset from `first` on, to the last that was read; and what the
+        last owner knew of those behind it."""
+        return "".join([*self._marked(self.position), self._inherited])
+
+    @property
+    def _inherited(self) -> str:
+        return self._marks[max(0, self.position - self._restored) :]
+
+    def _marked(self, end: int) -> list[str]:
+        """The marks of the offsets from `first` to before `end`."""
+        first, marks = self.first, list[str]()
         for entry in self._entries:
+            if entry.offset >= end:
+                break
             # What is missing between two entries was done before, or never was a message.
-            marks += DONE * (entry.offset - self.first - len(marks))
+            marks += DONE * (entry.offset - first - len(marks))
             marks.append(entry.mark)
-        # So is what was read last and left no entry; behind it is what the last owner knew.
-        marks += DONE * (self.position - self.first - len(marks))
-        marks += self._marks[max(0, self.position - self._restored) :]
-        return "".join(marks)
+        # So is what was read last and left no entry.
+        marks += DONE * (end - first - len(marks))
+        return marks
 
     def commit(self) -> tuple[int, str]:
         """The offset to commit, and the text beside it."""
-        return self.first, encode(self.marks)
+        if self._inherited:
+            return self.first, encode(self.marks)
+        return self.first, encode("".join(self._marked(self._touched + 1)))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether anything is handed out."""
+        return any(entry.token for entry in self._entries)
 
 
 def deliveries(mark: str) -> int:
@@ -185,7 +219,7 @@ def is_held(mark: str) -> bool:
 def encode(marks: str) -> str:
     """Marks as runs: `-3,a,0` is three done, one held. Untouched ones at the end are left out, and
     so is what the broker has no room for: its deliveries then are not remembered."""
-    runs = [(mark, sum(1 for _ in same)) for mark, same in groupby(marks.rstrip("0"))]
+    runs = [(mark, sum(1 for _ in same)) for mark, same in groupby(marks.rstrip(UNTOUCHED))]
     text = ",".join(mark if count == 1 else f"{mark}{count}" for mark, count in runs)
     return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT].rpartition(",")[0]
 
