@@ -24,6 +24,14 @@ def url(request: pytest.FixtureRequest, broker: str, unique: str) -> str:
     return str(request.getfixturevalue(server).url)
 
 
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def space(request: pytest.FixtureRequest, unique: str) -> str:
+    """The URL of what keeps registry, ledger and sessions, with a space of this test's own."""
+    if request.param == "memory":
+        return f"memory://{unique}"
+    return f"{request.getfixturevalue(request.param).url}?namespace={unique}"
+
+
 @pytest.fixture
 async def connect(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Opener]:
     """Opens further clients of the broker under test, and closes them."""

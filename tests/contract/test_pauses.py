@@ -10,17 +10,13 @@ from seawall.registry.pauses import Pause, Pauses, open_pauses
 Opener = Callable[[], Pauses]
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
-async def opener(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Opener]:
+@pytest.fixture
+async def opener(space: str) -> AsyncIterator[Opener]:
     """Opens handles on the pauses of one registry of this test's own."""
-    if request.param == "memory":
-        url = f"memory://{unique}"
-    else:
-        url = request.getfixturevalue(request.param).url + f"?namespace={unique}"
     opened: list[Pauses] = []
 
     def open_one() -> Pauses:
-        opened.append(open_pauses(url))
+        opened.append(open_pauses(space))
         return opened[-1]
 
     yield open_one

@@ -40,17 +40,13 @@ def instance(
     )
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
-async def opener(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Opener]:
+@pytest.fixture
+async def opener(space: str) -> AsyncIterator[Opener]:
     """Opens handles on one registry of this test's own."""
-    if request.param == "memory":
-        url = f"memory://{unique}"
-    else:
-        url = request.getfixturevalue(request.param).url + f"?namespace={unique}"
     opened: list[Registry] = []
 
     def open_one() -> Registry:
-        opened.append(open_registry(url))
+        opened.append(open_registry(space))
         return opened[-1]
 
     yield open_one

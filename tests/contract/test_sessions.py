@@ -22,16 +22,12 @@ from tests.support.waiting import eventually_async
 Opener = Callable[[SessionRules | None], Sessions]
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
-async def opener(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Opener]:
-    if request.param == "memory":
-        url = f"memory://{unique}"
-    else:
-        url = request.getfixturevalue(request.param).url + f"?namespace={unique}"
+@pytest.fixture
+async def opener(space: str) -> AsyncIterator[Opener]:
     opened: list[Sessions] = []
 
     def open_one(rules: SessionRules | None = None) -> Sessions:
-        opened.append(open_sessions(url, rules))
+        opened.append(open_sessions(space, rules))
         return opened[-1]
 
     yield open_one

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from glob import glob
 from importlib.util import find_spec
@@ -76,23 +76,16 @@ def _listens(port: int) -> bool:
     return True
 
 
-class RespServer:
-    """A Valkey or Redis with an append-only file, so that `kill` and `start` keep its data."""
+class Durable:
+    """A server in one process, whose data `kill` and `start` keep."""
 
-    def __init__(self, program: str, *, fsync: str = "always") -> None:
+    name = ""
+
+    def __init__(self, program: str) -> None:
         self.program = program
         self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="seawall-resp-"))
-        self.fsync = fsync
+        self.folder = Path(tempfile.mkdtemp(prefix=f"seawall-{self.name}-"))
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return self.url_at(self.port)
-
-    @staticmethod
-    def url_at(port: int) -> str:
-        return f"redis://127.0.0.1:{port}/0"
 
     @property
     def pid(self) -> int:
@@ -103,33 +96,34 @@ class RespServer:
     def pids(self) -> tuple[int, ...]:
         return (self.pid,)
 
+    def arguments(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
     def start(self) -> Self:
         log = self.folder / "log"
         with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [
-                    self.program,
-                    *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-                    *("--dir", str(self.folder), "--appendonly", "yes"),
-                    *("--appendfsync", self.fsync, "--enable-debug-command", "yes"),
-                ],
-                stdout=out,
-                stderr=out,
-            )
+            command = [self.program, *self.arguments()]
+            self._process = subprocess.Popen(command, stdout=out, stderr=out)
         _until(self.answers, self.program, log)
         return self
 
-    def answers(self) -> bool:
+    def _greets(self, question: bytes, answer: bytes) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
+                connection.sendall(question)
+                return connection.recv(64).startswith(answer)
         except OSError:
             return False
 
     def kill(self) -> None:
         """kill -9; the data stays."""
-        self._end(signal.SIGKILL)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def pause(self) -> None:
         _pause(self.pid)
@@ -138,14 +132,36 @@ class RespServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        self._end(signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
+
+class RespServer(Durable):
+    """A Valkey or Redis with an append-only file."""
+
+    name = "resp"
+
+    def __init__(self, program: str, *, fsync: str = "always") -> None:
+        super().__init__(program)
+        self.fsync = fsync
+
+    @property
+    def url(self) -> str:
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        return f"redis://127.0.0.1:{port}/0"
+
+    def arguments(self) -> Sequence[str]:
+        return (
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+            *("--dir", str(self.folder), "--appendonly", "yes"),
+            *("--appendfsync", self.fsync, "--enable-debug-command", "yes"),
+        )
+
+    def answers(self) -> bool:
+        return self._greets(b"PING\r\n", b"+PONG")
 
 
 def valkey_program() -> str:
@@ -172,20 +188,19 @@ def redis() -> RespServer:
     return RespServer("redis-server").start()
 
 
-class NatsServer:
+class NatsServer(Durable):
     """A nats-server with JetStream on disk. What it acknowledged survives `kill`, since files
     are written then; on disk itself it is some time later."""
+
+    name = "nats"
 
     def __init__(self, config: str = "") -> None:
         # Debian keeps it where only root looks.
         found = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
         if found is None:
             missing("nats-server")
-        self._program = found
+        super().__init__(found)
         self._config = config  # in nats-server's own words
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="seawall-nats-"))
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -195,56 +210,14 @@ class NatsServer:
     def url_at(port: int) -> str:
         return f"nats://127.0.0.1:{port}"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        return (self.pid,)
-
-    def start(self) -> Self:
-        log = self.folder / "log"
+    def arguments(self) -> Sequence[str]:
         config = self.folder / "config"
         config.write_text(self._config)
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [
-                    *(self._program, "-c", str(config), "-js", "-sd", str(self.folder)),
-                    *("-a", "127.0.0.1", "-p", str(self.port)),
-                ],
-                stdout=out,
-                stderr=out,
-            )
-        _until(self.answers, "nats-server", log)
-        return self
+        store = ("-c", str(config), "-js", "-sd", str(self.folder))
+        return (*store, "-a", "127.0.0.1", "-p", str(self.port))
 
     def answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                return connection.recv(64).startswith(b"INFO")
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        self._end()
-
-    def pause(self) -> None:
-        _pause(self.pid)
-
-    def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        self._end()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        return self._greets(b"", b"INFO")
 
 
 def nats() -> NatsServer:
@@ -432,18 +405,11 @@ class Child:
         log = self.folder / "log"
         with log.open("wb") as out:
             self._process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out)
-        _until(self._answers, command[0], log)
+        _until(lambda: _listens(port), command[0], log)
 
     @property
     def pids(self) -> tuple[int, ...]:
         return (self._process.pid,)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
 
     def pause(self) -> None:
         _pause(self._process.pid)
