@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     as_json = getattr(options, "json", False)
     paint = Paint(coloured(options, sys.stdout))
+    if options.what == "ls" and options.id is not None:
+        fix = f"seawall sagas show {options.id}, or ls --service {options.id}"
+        raise Failure("ls takes no name", fix=fix, status=USAGE)
     question = _question(options)
     ask = _asker(options)
     if options.what == "ls":

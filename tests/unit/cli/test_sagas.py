@@ -65,6 +65,7 @@ def test_one_saga_with_its_timeline() -> None:
     [
         (["show"], "seawall sagas show ID"),
         (["fail", "o-1"], "--reason"),
+        (["ls", "orders"], "ls --service orders"),
         (["ls", "--url", "orders:80"], "--url http://"),
     ],
 )
