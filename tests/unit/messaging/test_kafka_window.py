@@ -30,7 +30,7 @@ def hold(entry: Entry) -> None:
 
 
 def give_back(entry: Entry, *, dropped: bool = False) -> None:
-    entry.token = 0
+    entry.window.take_back(entry)
     entry.dropped = dropped
 
 

@@ -81,7 +81,7 @@ class Reader:
             entry = window.add(offset, lambda window, message=message: _entry(window, message))  # type: ignore[misc]
             if entry is not None:
                 self._place(entry, topic)
-        self._look_who_has_enough()
+        self._tell_poller()
         if self._poller is not None:
             self._poller.looked_at()
         self._wake()
@@ -102,14 +102,13 @@ class Reader:
             window.leaving = True
         self._drop(windows)
         give_up = self._clock.now() + (self._link.options.handover if finish else 0.0)
-        while self._clock.now() < give_up and any(
-            entry.token for window in windows.values() for entry in window.entries
-        ):
+        while self._clock.now() < give_up and any(window.is_held for window in windows.values()):
             await self._clock.sleep(_TICK)
         stored = [(*name, *window.commit()) for name, window in windows.items()]
         for name, window in windows.items():
             window.live = False
             self.windows.pop(name, None)
+        self._tell_poller()
         return stored
 
     def _drop(self, windows: dict[Partition, Window]) -> None:
@@ -129,9 +128,10 @@ class Reader:
         self._failure = error
         self._wake()
 
-    def _look_who_has_enough(self) -> None:
+    def _tell_poller(self) -> None:
         if self._poller is None:
             return
+        self._poller.handed_out = any(window.is_held for window in self.windows.values())
         self._poller.enough = frozenset(
             name for name, window in self.windows.items() if window.full
         )
@@ -203,8 +203,8 @@ class Reader:
         while self._leases and self._leases[0][0] <= now:
             _, token, entry = heapq.heappop(self._leases)
             if entry.token == token and entry.until <= now and entry.window.live:
-                entry.token = 0
-                entry.dropped = entry.window.dirty = True
+                entry.window.take_back(entry)
+                entry.dropped = True
                 if not entry.window.leaving:
                     self._ready.appendleft(entry)
 
@@ -229,6 +229,7 @@ class Reader:
             )
             for entry in taken
         ]
+        self._tell_poller()
         try:
             await self._commits.submit(None)
         except BaseException:
@@ -279,8 +280,7 @@ class Reader:
             if entry is None:
                 lost.append(delivery)
                 continue
-            entry.token = 0
-            entry.window.dirty = True
+            entry.window.take_back(entry)
             if counted:
                 entry.dropped = False
                 entry.failed_at = entry.failed_at or self._clock.wall()
@@ -293,14 +293,12 @@ class Reader:
 
     async def commit(self) -> None:
         """Return when the broker has the state of now."""
-        self._look_who_has_enough()
+        self._tell_poller()
         await self._commits.submit(None)
 
     async def _commit(self, calls: Sequence[None]) -> Sequence[None]:
         windows = {name: window for name, window in self.windows.items() if window.dirty}
         poller = self._poller
-        if poller is not None:
-            poller.handed_out = any(window.is_held for window in self.windows.values())
         if windows and poller is not None:
             stored = [(*name, *window.commit()) for name, window in windows.items()]
             for window in windows.values():

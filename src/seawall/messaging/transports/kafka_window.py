@@ -96,6 +96,7 @@ class Window:
 
     __slots__ = (
         "_entries",
+        "_held",
         "_marks",
         "_restored",
         "_size",
@@ -111,6 +112,7 @@ class Window:
         self._marks = decode(text).translate(_NOBODYS)
         self._entries: deque[Entry] = deque()
         self._size = 0  # bytes of bodies
+        self._held = 0  # entries that are handed out
         self._touched = -1  # behind this offset is nothing but what nobody was given yet
         self.position = offset  # the next offset to be read
         self.dirty = False  # differs from what was committed last
@@ -154,6 +156,13 @@ class Window:
         """It is handed out, once more."""
         entry.deliveries += 1
         entry.token = token
+        self._held += 1
+        self._touch(entry)
+
+    def take_back(self, entry: Entry) -> None:
+        """It is nobody's any more."""
+        self._held -= entry.token != 0
+        entry.token = 0
         self._touch(entry)
 
     def _touch(self, entry: Entry) -> None:
@@ -161,9 +170,8 @@ class Window:
         self.dirty = True
 
     def finish(self, entry: Entry) -> None:
+        self.take_back(entry)
         entry.done = True
-        entry.token = 0
-        self._touch(entry)
         self._size -= len(entry.message.body)
         while self._entries and self._entries[0].done:
             self._entries.popleft()
@@ -205,7 +213,7 @@ class Window:
     @property
     def is_held(self) -> bool:
         """Whether anything is handed out."""
-        return any(entry.token for entry in self._entries)
+        return self._held > 0
 
 
 def deliveries(mark: str) -> int:
