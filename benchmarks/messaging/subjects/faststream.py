@@ -93,7 +93,12 @@ async def _kafka(task: Task) -> Made:
     from faststream.confluent import KafkaBroker
 
     raw_kafka.declare(task.url, task.topic)
-    broker = KafkaBroker(raw_kafka.servers(task.url), logger=None, apply_types=False)
+    broker = KafkaBroker(
+        raw_kafka.servers(task.url),
+        logger=None,
+        apply_types=False,
+        allow_auto_create_topics="create=false" not in task.url,
+    )
     subscribe = {
         "group_id": GROUP + task.topic,
         "auto_offset_reset": "earliest",
