@@ -115,7 +115,7 @@ class AdminApi:
             "mtls": self._project.spec.identity.mtls,
             "services": [
                 service_row(
-                    *(fleet.name, fleet.recipe.kind, fleet.snapshot()),
+                    *(fleet.name, fleet.recipe.kind, fleet.desired, fleet.snapshot()),
                     self._autoscaler.seen(fleet.name),
                     standbys=len(fleet.recipe.standbys or ()),
                 )
@@ -207,7 +207,9 @@ class AdminApi:
             return {**answer, "replicas": was, "mode": "auto"}
         count = _wanted(wanted, was)
         self._autoscaler.by_hand(name)
-        await fleet.scale(count, await self._busy())
+        # What comes need not wait for the registry; who goes is told by who is busy.
+        await fleet.scale(count, await self._busy() if count < was else {})
+        await fleet.left()
         return {**answer, "replicas": count}
 
     async def restart(self, question: Question) -> Answer:
@@ -298,7 +300,9 @@ class AdminApi:
         if name == NARRATOR:
             return [NARRATOR]
         fleet, replica = self._find(name)
-        return [r.place.instance_id for r in ([replica] if replica else fleet.replicas)]
+        if replica is not None:
+            return [replica.place.instance_id]
+        return [snapshot.place.instance_id for snapshot in fleet.snapshot()]
 
 
 def _at(fleet: Fleet) -> At | None:

@@ -25,19 +25,21 @@ class Looked(Protocol):
 def service_row(
     name: str,
     kind: Kind,
+    desired: int,
     replicas: Sequence[ReplicaSnapshot],
     looked: Looked | None = None,
     *,
     standbys: int = 0,
 ) -> dict[str, Any]:
-    """`shed` requests a second; `capacity_limited` says why more replicas would not help. None
-    where nothing scales by itself, or all is well."""
+    """`replicas` are also those that leave, beyond the `desired`. `shed` requests a second;
+    `capacity_limited` says why more replicas would not help. None where nothing scales by itself,
+    or all is well."""
     limited = looked is not None and Limit.CAPACITY in looked.decision.limits
     ready = sum(replica.state is State.READY for replica in replicas)
     return {
         "service": name,
         "kind": kind,
-        "desired": len(replicas),
+        "desired": desired,
         "ready": ready,
         "restarts": sum(replica.restarts for replica in replicas),
         "shed": looked and looked.shed and round(looked.shed, 3),

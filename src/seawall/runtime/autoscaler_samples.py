@@ -238,7 +238,8 @@ class Sampler:
 
     async def _costs(self, fleet: Fleet) -> dict[int, Cost]:
         meter = self._meters.setdefault(fleet.name, Meter())
-        pids = [snapshot.pid for snapshot in fleet.snapshot() if snapshot.pid is not None]
+        staying = (replica.snapshot().pid for replica in fleet.replicas)
+        pids = [pid for pid in staying if pid is not None]
         return await asyncio.to_thread(meter.look, pids)
 
 

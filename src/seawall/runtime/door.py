@@ -18,6 +18,7 @@ class Door:
 
     def __init__(self, registrar: Registrar) -> None:
         self._registrar = registrar
+        self._place: Place | None = None  # whose socket is watched
         self._watched: socket.socket | None = None
         self.rang = asyncio.Event()
 
@@ -28,9 +29,9 @@ class Door:
         """
         await self._registrar.stand_in(place)
 
-    def watch(self, listener: socket.socket) -> None:
+    def watch(self, place: Place, listener: socket.socket) -> None:
         """Nobody accepts there any more: ring when somebody comes, once."""
-        self._watched = listener
+        self._place, self._watched = place, listener
         asyncio.get_running_loop().add_reader(listener, self._ring)
 
     def _ring(self) -> None:
@@ -42,11 +43,12 @@ class Door:
         self._unwatch()
 
     def close(self, place: Place) -> None:
-        """The service does not sleep any more but is gone: callers are told."""
-        self._unwatch()
+        """Nothing is in that place any more, and nothing comes: callers are told."""
+        if self._place is not None and self._place.instance_id == place.instance_id:
+            self._unwatch()
         self._registrar.stand_down(place)
 
     def _unwatch(self) -> None:
         if self._watched is not None:
             asyncio.get_running_loop().remove_reader(self._watched)
-            self._watched = None
+            self._place = self._watched = None

@@ -1,6 +1,7 @@
 """The replicas of one service: how many there are, which goes, and in which order they change."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -44,11 +45,19 @@ Settled = Callable[[Place], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class _Asleep:
-    """The place of the last replica that left, kept for the next one."""
+    """The place of the last replica, kept for the next one."""
 
     number: int
-    place: Place
+    last: Replica  # it may still be leaving
     door: Door
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """One that was asked to go, and has its place until it has gone."""
+
+    number: int
+    gone: asyncio.Task[None]
 
 
 class Fleet:
@@ -76,6 +85,7 @@ class Fleet:
         self._changing = asyncio.Lock()
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._beside: set[Replica] = set()  # on trial, or drained for a successor
+        self._leaving: dict[Replica, _Leaving] = {}
         self._asleep: _Asleep | None = None  # where the next replica comes to
         self._door: Door | None = None  # before which callers waited last
 
@@ -85,19 +95,22 @@ class Fleet:
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
+        """Those that are to be there, without what leaves."""
         return tuple(self._replicas[number] for number in sorted(self._replicas))
 
     def find(self, instance_id: str) -> Replica | None:
-        return next((r for r in self.replicas if r.place.instance_id == instance_id), None)
+        everybody = (*self.replicas, *self._leaving)
+        return next((r for r in everybody if r.place.instance_id == instance_id), None)
 
     def add(self) -> Replica:
         """One more. Raises `Misconfigured` if its address is taken."""
         if (asleep := self._asleep) is not None:
             self._asleep = None
             asleep.door.open()  # callers are told of the place until its replica is ready
-            number, place = asleep.number, asleep.place
+            number, place = asleep.number, asleep.last.place
         else:
-            number = next(n for n in range(1, MOST_REPLICAS + 2) if n not in self._replicas)
+            taken = self._replicas.keys() | {leaving.number for leaving in self._leaving.values()}
+            number = next(n for n in itertools.count(1) if n not in taken)
             place = self.recipe.place(number)
         replica = self._replicas[number] = self._replica(place)
         return replica
@@ -130,61 +143,89 @@ class Fleet:
 
     @property
     def asleep(self) -> bool:
-        """Whether nothing runs, and a caller would wake it."""
+        """Whether nothing is to run, and a caller would wake it."""
         return self._asleep is not None
 
     async def scale(self, count: int, busy: Mapping[str, int], door: Door | None = None) -> None:
-        """Have `count` replicas; returns when those that leave have left. Raises `Refused`.
+        """Have `count` replicas. Raises `Refused`, or `Misconfigured` as `add` does.
 
-        Without any, callers wait before the `door`, if there is one.
+        Those that leave are asked to, and hold up nobody: `left` waits for them. Without any,
+        callers wait before the `door`, if there is one.
         """
         if not 0 <= count <= MOST_REPLICAS:
             raise Refused(f"{self.name} can have 0 to {MOST_REPLICAS} replicas, not {count}")
         async with self._changing:
-            for _ in range(count - self.desired):
-                self.add()
+            await self._grow(count)
             self.run()
             names = [replica.place.instance_id for replica in self.replicas]
             gone = set(leaving(names, max(0, self.desired - count), busy))
             numbers = [n for n, r in self._replicas.items() if r.place.instance_id in gone]
             last = numbers.pop(0) if numbers and not count and door is not None else None
-            await asyncio.gather(*(self._remove(number) for number in numbers))
+            for number in numbers:
+                self._dismiss(number)
             if last is not None and door is not None:
                 await self._sleep(last, door)
             elif not count and door is None:
                 self._wake_no_more()
 
-    async def _remove(self, number: int) -> None:
-        self._left(await self._end(number))
+    async def left(self) -> None:
+        """Return when those that leave now have left."""
+        if self._leaving:
+            await asyncio.wait([leaving.gone for leaving in self._leaving.values()])
+
+    async def _grow(self, count: int) -> None:
+        if self.desired < count and count + len(self._leaving) > MOST_REPLICAS:
+            await self.left()
+        while self.desired < count:
+            if self.recipe.has_fixed_ports and self._asleep is None:
+                await self.left()  # or the next port would be taken, which may be another's
+            self.add()
+            self.run()
+
+    def _dismiss(self, number: int) -> None:
+        """Ask it to go."""
+        replica = self._replicas.pop(number)
+        leave = self._leave(replica, self._runs.pop(number))
+        gone = self._tasks.start(leave, name=f"{replica.place.instance_id} leaves")
+        gone.add_done_callback(self._ended)
+        self._leaving[replica] = _Leaving(number, gone)
+
+    async def _leave(self, replica: Replica, run: asyncio.Task[None]) -> None:
+        await replica.stop()
+        await asyncio.wait([run])
+        del self._leaving[replica]
+        place, asleep = replica.place, self._asleep
+        if asleep is not None and asleep.last is replica:
+            listener = self.recipe.door(place)
+            assert listener is not None  # else it would not have one to sleep behind
+            asleep.door.watch(place, listener)
+        elif not self._has_another(place):
+            self._left(place)
+
+    def _has_another(self, place: Place) -> bool:
+        """Somebody came while it left, to where callers were told to come."""
+        others = [*self._replicas.values(), *self._leaving]
+        others += [] if self._asleep is None else [self._asleep.last]
+        return any(other.place.instance_id == place.instance_id for other in others)
 
     def _left(self, place: Place) -> None:
         if self._door is not None:
             self._door.close(place)
         self.recipe.leave(place)
 
-    async def _end(self, number: int) -> Place:
-        replica = self._replicas[number]
-        await replica.stop()
-        await asyncio.wait([self._runs.pop(number)])
-        del self._replicas[number]
-        return replica.place
-
     async def _sleep(self, number: int, door: Door) -> None:
         """Have the last one leave, and its place kept for who comes."""
-        place = self._replicas[number].place
-        if (listener := self.recipe.door(place)) is None:
-            await self._remove(number)
-            return
-        self._door = door
-        await door.show(place)
-        await self._end(number)
-        self._asleep = _Asleep(number, place, door)
-        door.watch(listener)
+        replica = self._replicas[number]
+        if self.recipe.door(replica.place) is not None:
+            self._door = door
+            await door.show(replica.place)
+            self._asleep = _Asleep(number, replica, door)
+        self._dismiss(number)
 
     def _wake_no_more(self) -> None:
-        if (asleep := self._asleep) is not None:
-            self._asleep = None
-            self._left(asleep.place)
+        asleep, self._asleep = self._asleep, None
+        if asleep is not None and asleep.last not in self._leaving:
+            self._left(asleep.last.place)
 
     async def restart(self, instance_id: str | None = None) -> list[str]:
         """Replace the processes one after another, each when the one before is ready again.
@@ -297,22 +338,23 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop all of them, at the same time."""
+        self._wake_no_more()
         everybody = (*self.replicas, *self._beside)
-        await asyncio.gather(*(replica.stop() for replica in everybody))
+        await asyncio.gather(self.left(), *(replica.stop() for replica in everybody))
         if self._runs:
             await asyncio.wait(self._runs.values())
         for replica in self.replicas:
             self._left(replica.place)
-        self._wake_no_more()
         self._replicas.clear()
         self._runs.clear()
 
     def kill(self) -> None:
-        for replica in (*self.replicas, *self._beside):
+        for replica in (*self.replicas, *self._beside, *self._leaving):
             replica.kill()
 
     def snapshot(self) -> tuple[ReplicaSnapshot, ...]:
-        return tuple(replica.snapshot() for replica in self.replicas)
+        """Of all that have a place, those that leave last."""
+        return tuple(replica.snapshot() for replica in (*self.replicas, *self._leaving))
 
     def __repr__(self) -> str:
         ready = sum(replica.state is State.READY for replica in self.replicas)

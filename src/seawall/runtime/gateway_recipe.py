@@ -18,6 +18,7 @@ class GatewayRecipe:
     """The gateway: all its replicas answer on one socket."""
 
     kind = Kind.GATEWAY
+    has_fixed_ports = False  # one socket for all
     standbys: Standbys | None = None
 
     def __init__(self, spec: Spec, listener: socket.socket, workshop: Workshop) -> None:

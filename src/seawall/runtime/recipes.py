@@ -41,6 +41,10 @@ class Recipe(Protocol):
     kind: Kind
 
     @property
+    def has_fixed_ports(self) -> bool:
+        """Whether a person chose the ports of its places: that of the first and those after it."""
+
+    @property
     def standbys(self) -> Standbys | None:
         """What waits to be a replica, where it can."""
 
@@ -100,6 +104,10 @@ class ModuleRecipe:
         self._retired = list(workshop.estate.branches.get(name, ()))
         self._branch = self._retired.pop() if self._retired else None
         self.standbys = Standbys(spec.standbys, self._standby, workshop.clock)
+
+    @property
+    def has_fixed_ports(self) -> bool:
+        return bool(self._spec.port)
 
     def place(self, number: int) -> Place:
         instance_id = f"{self._called}-{number}"
@@ -258,6 +266,10 @@ class CommandRecipe:
         self._environment = _environment(name, spec, workshop)
         self._asked = Asked(spec, self._folder)
         self._ports: set[int] = set()
+
+    @property
+    def has_fixed_ports(self) -> bool:
+        return bool(self._spec.port)
 
     def place(self, number: int) -> Place:
         instance_id = f"{self._called}-{number}"

@@ -20,6 +20,7 @@ class ValkeyRecipe:
     """The embedded Valkey, which ends after all who need it."""
 
     kind = Kind.SERVER
+    has_fixed_ports = False  # it has none
     standbys: Standbys | None = None
 
     def __init__(self, program: str, workshop: Workshop) -> None:

@@ -54,19 +54,20 @@ def test_what_is_not_known_is_null() -> None:
 
 
 def test_a_service_counts_its_replicas() -> None:
-    row = service_row("orders", Kind.SERVICE, [_snapshot(State.READY), _snapshot(State.WAITING)])
-    assert (row["desired"], row["ready"], row["restarts"]) == (2, 1, 4)
-    assert service_row("orders", Kind.SERVICE, [])["desired"] == 0
+    states = (State.READY, State.WAITING, State.STOPPING)
+    row = service_row("orders", Kind.SERVICE, 2, [_snapshot(state) for state in states])
+    assert (row["desired"], row["ready"], row["restarts"]) == (2, 1, 6)
+    assert service_row("orders", Kind.SERVICE, 0, [])["desired"] == 0
 
 
 def test_a_service_says_what_it_refuses_and_why_more_would_not_help() -> None:
     limited = capped(Decision(4, "load: 90/s", (), 4), 2, "all 2 cores are busy")
     looked = Decided(0.0, 2, 2, (90.0,), (), limited, 12.34567)
-    row = service_row("orders", Kind.SERVICE, [], looked)
+    row = service_row("orders", Kind.SERVICE, 2, [], looked)
     assert row["shed"] == 12.346
     assert row["capacity_limited"].endswith("capacity-limited: all 2 cores are busy")
     calm = Decided(0.0, 2, 2, (90.0,), (), Decision(2, "load: 90/s", (), 2), None)
-    row = service_row("orders", Kind.SERVICE, [], calm)
+    row = service_row("orders", Kind.SERVICE, 2, [], calm)
     assert (row["shed"], row["capacity_limited"]) == (None, None)
 
 

@@ -90,6 +90,7 @@ async def asleep(recipe: Listening, unique: str) -> AsyncIterator[House]:
         )
         await house.registry.renew(said)
         await house.fleet.scale(0, {"web-1": 5}, house.door)
+        await house.fleet.left()
         await house.registry.deregister(said)  # as the service does when it leaves
         yield house
         await house.fleet.stop()
@@ -132,6 +133,7 @@ async def test_it_sleeps_again_and_is_woken_again(recipe: Listening, unique: str
                 await house.fleet.ready()
                 recipe.listener.accept()[0].close()
             await house.fleet.scale(0, {}, house.door)
+            await house.fleet.left()
             assert house.fleet.asleep
 
 
@@ -150,4 +152,67 @@ async def test_the_end_of_the_project_ends_what_sleeps(recipe: Listening, unique
     async with asleep(recipe, unique) as house:
         await house.fleet.stop()
         assert recipe.left == ["web-2", "web-1"]
+        await eventually_async(house.nobody)
+
+
+@asynccontextmanager
+async def falling_asleep(recipe: Listening, unique: str) -> AsyncIterator[House]:
+    """The last replica has work under way still."""
+    async with Tasks() as tasks:
+        house = House(recipe, unique, tasks)
+        recipe.is_busy = True
+        await house.fleet.scale(1, {})
+        await house.fleet.ready()
+        await house.fleet.scale(0, {}, house.door)
+        yield house
+        for process in recipe.busy:
+            process.idle.set()
+        await house.fleet.stop()
+        await eventually_async(house.nobody)
+
+
+async def test_who_is_wanted_while_the_last_one_leaves_comes_to_its_place_at_once(
+    recipe: Listening, unique: str
+) -> None:
+    async with falling_asleep(recipe, unique) as house:
+        assert house.fleet.asleep
+        await house.fleet.scale(2, {})
+        await house.fleet.ready()
+        assert not house.fleet.asleep
+        assert [r.place.instance_id for r in house.fleet.replicas] == ["web-1", "web-2"]
+        recipe.busy[0].idle.set()
+        await house.fleet.left()
+        assert recipe.left == []  # its place has another
+        with recipe.someone():
+            await settle()
+            assert not house.door.rang.is_set()
+            recipe.listener.accept()[0].close()
+        await eventually_async(house.nobody)
+
+
+async def test_a_place_that_was_woken_and_left_again_is_kept_for_who_left_first(
+    recipe: Listening, unique: str
+) -> None:
+    async with falling_asleep(recipe, unique) as house:
+        await house.fleet.scale(1, {})
+        await house.fleet.ready()
+        await house.fleet.scale(0, {})
+        recipe.busy[1].idle.set()
+        await eventually(lambda: len(house.fleet.snapshot()) == 1)
+        assert recipe.left == []
+        recipe.busy[0].idle.set()
+        await house.fleet.left()
+        assert recipe.left == ["web-1"]
+
+
+async def test_a_persons_none_is_none_also_while_the_last_one_leaves(
+    recipe: Listening, unique: str
+) -> None:
+    async with falling_asleep(recipe, unique) as house:
+        await house.fleet.scale(0, {})
+        assert not house.fleet.asleep
+        assert recipe.left == []
+        recipe.busy[0].idle.set()
+        await house.fleet.left()
+        assert recipe.left == ["web-1"]
         await eventually_async(house.nobody)

@@ -1,5 +1,6 @@
 """The replicas of one service, with processes that live in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -8,10 +9,12 @@ import pytest
 
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import Refused
-from seawall.runtime.fleet import Fleet, Reloaded, leaving
+from seawall.runtime.fleet import MOST_REPLICAS, Fleet, Reloaded, leaving
 from seawall.runtime.probe import Health
+from seawall.runtime.process import Exit
 from seawall.runtime.replica import Kind, Place, Started, SuccessorFailed
 from seawall.runtime.restart import State
+from seawall.testing.clock import ManualClock
 from tests.support.waiting import eventually, settle
 from tests.unit.runtime.test_replica import FakeProcess, World
 
@@ -29,16 +32,31 @@ def test_of_equals_the_highest_number_goes() -> None:
     assert leaving(NAMES, 0, {}) == []
 
 
+class Busy(FakeProcess):
+    """Asked to go, it ends what is under way first, which it does once it is `idle`."""
+
+    def __init__(self, pid: int, clock: ManualClock) -> None:
+        super().__init__(pid, clock)
+        self.idle = asyncio.Event()
+
+    async def stop(self, grace: float) -> Exit:
+        await self.idle.wait()
+        return await super().stop(grace)
+
+
 class Recipe:
     """Makes fake processes of the code there is, of which some is broken."""
 
     kind = Kind.SERVICE
+    has_fixed_ports = False
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.code = "one"
         self.kept: str | None = "one"
         self.started: list[str] = []
+        self.is_busy = False
+        self.busy: list[Busy] = []
         self.left: list[str] = []
         self.refusal = ""
         self.first_pid = 100
@@ -65,7 +83,10 @@ class Recipe:
         self.left.append(place.instance_id)
 
     async def start(self, place: Place, incarnation: str) -> Started:
-        process = FakeProcess(self.first_pid + len(self.started), self.world.clock)
+        pid, clock = self.first_pid + len(self.started), self.world.clock
+        if self.is_busy:
+            self.busy.append(Busy(pid, clock))
+        process = self.busy[-1] if self.is_busy else FakeProcess(pid, clock)
         self.started.append(f"{place.instance_id} {self.code}")
         if self.started[-1] in self.broken:
             process.die(3)
@@ -90,6 +111,8 @@ async def running_fleet(recipe: Recipe, count: int) -> AsyncIterator[Fleet]:
         await fleet.scale(count, {})
         await fleet.ready()
         yield fleet
+        for process in recipe.busy:
+            process.idle.set()
         await fleet.stop()
 
 
@@ -103,6 +126,104 @@ async def test_who_was_scaled_away_before_it_was_ready_is_not_waited_for() -> No
         assert not ready.done()
         await fleet.scale(1, {})
         await ready
+
+
+def names(fleet: Fleet) -> list[str]:
+    return [replica.place.instance_id for replica in fleet.replicas]
+
+
+async def test_who_comes_does_not_wait_for_those_that_leave() -> None:
+    recipe = Recipe(World())
+    recipe.is_busy = True
+    async with running_fleet(recipe, 3) as fleet:
+        await fleet.scale(1, {})
+        assert (names(fleet), recipe.left) == (["web-1"], [])
+        await fleet.scale(2, {})
+        await fleet.ready()
+        assert names(fleet) == ["web-1", "web-4"]  # the others have their places still
+        told = {row.place.instance_id: row.state for row in fleet.snapshot()}
+        assert told == {
+            **{"web-1": State.READY, "web-4": State.READY},
+            **{"web-2": State.STOPPING, "web-3": State.STOPPING},
+        }
+        assert fleet.find("web-2") is not None
+
+        recipe.busy[1].idle.set()
+        await eventually(lambda: recipe.left == ["web-2"])
+        await fleet.scale(3, {})
+        await fleet.ready()
+        assert names(fleet) == ["web-1", "web-2", "web-4"]
+
+
+async def test_those_that_leave_are_waited_for_by_who_asks() -> None:
+    recipe = Recipe(World())
+    recipe.is_busy = True
+    async with running_fleet(recipe, 2) as fleet, Tasks() as tasks:
+        await fleet.scale(0, {})
+        left = tasks.start(fleet.left())
+        recipe.busy[0].idle.set()
+        await eventually(lambda: recipe.left == ["web-1"])
+        assert not left.done()
+        recipe.busy[1].idle.set()
+        await left
+        assert recipe.left == ["web-1", "web-2"]
+        assert fleet.snapshot() == ()
+
+
+async def test_where_a_person_chose_the_ports_they_are_waited_for() -> None:
+    recipe = Recipe(World())
+    recipe.is_busy = recipe.has_fixed_ports = True
+    async with running_fleet(recipe, 2) as fleet, Tasks() as tasks:
+        await fleet.scale(1, {})
+        more = tasks.start(fleet.scale(2, {}))
+        await settle()
+        assert not more.done()
+        recipe.busy[1].idle.set()
+        await more
+        await fleet.ready()
+        assert names(fleet) == ["web-1", "web-2"]
+
+
+async def test_with_those_that_leave_there_are_not_more_than_may_be() -> None:
+    recipe = Recipe(World())
+    recipe.is_busy = True
+    async with running_fleet(recipe, 1) as fleet, Tasks() as tasks:
+        await fleet.scale(0, {})
+        more = tasks.start(fleet.scale(MOST_REPLICAS, {}))
+        await settle()
+        assert not more.done()
+        recipe.busy[0].idle.set()
+        await more
+        await fleet.ready()
+        assert fleet.desired == MOST_REPLICAS
+
+
+async def test_a_reload_is_of_those_that_stay() -> None:
+    recipe = Recipe(World())
+    recipe.is_busy = True
+    async with running_fleet(recipe, 2) as fleet:
+        await fleet.scale(1, {"web-1": 1})
+        recipe.is_busy = False
+        recipe.busy[0].idle.set()
+        recipe.code = "two"
+        assert [step.instance_id for step in await reloaded(fleet)] == ["web-1"]
+        assert recipe.started[2:] == ["web-1 two"]
+        assert recipe.left == []
+
+
+async def test_the_end_waits_for_those_that_leave() -> None:
+    recipe = Recipe(World())
+    recipe.is_busy = True
+    async with running_fleet(recipe, 2) as fleet, Tasks() as tasks:
+        await fleet.scale(1, {})
+        ending = tasks.start(fleet.stop())
+        recipe.busy[0].idle.set()
+        await settle()
+        assert not ending.done()
+        fleet.kill()
+        recipe.busy[1].idle.set()
+        await ending
+        assert sorted(recipe.left) == ["web-1", "web-2"]
 
 
 async def reloaded(fleet: Fleet) -> list[Reloaded]:
