@@ -65,9 +65,12 @@ async def _readable(call: socket.socket) -> None:
 
 def run(target: str) -> int:
     """What the process does; the exit status."""
-    from seawall.service.serve import serve  # 0.6 s, which a parent has spent already
+    # 0.6 s, which a parent has spent already
+    from seawall.service.rehearsal import rehearse
+    from seawall.service.serve import serve
 
     async def identity() -> bool:
+        await rehearse()
         with socket.socket(fileno=int(os.environ.pop(VARIABLE))) as call:
             variables = await told(call)
         if variables is None:

@@ -103,7 +103,7 @@ def serve(target: str, identity: Identity = _known) -> int:
 
 
 async def _serve(app: Any, target: str, identity: Identity) -> int:
-    server = _server(app)
+    server = server_of(app)
     if not await identity():
         return 0
     settings = Settings.from_environment()
@@ -121,7 +121,8 @@ async def _serve(app: Any, target: str, identity: Identity) -> int:
     return await _Serving(app, server, settings, listeners, credentials).run()
 
 
-def _server(app: Any) -> Server:
+def server_of(app: Any) -> Server:
+    """What serves it, with all that can be made before it is known where."""
     config = uvicorn.Config(
         app,
         access_log=False,
