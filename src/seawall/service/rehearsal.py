@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from seawall.concurrency.tasks import running
+from seawall.errors import Misconfigured
+from seawall.messaging.connect import open_transport
 from seawall.service.serve import server_of
 from seawall.service.service import Service
 from seawall.service.settings import Settings
@@ -37,7 +39,8 @@ async def rehearse(host: str = "127.0.0.1") -> None:
             await _served(_application(), host)
     record = logging.makeLogRecord({"msg": "%s is ready", "args": (_NAME,)})
     JsonFormatter(Resource(_NAME, "0.0.0", _NAME)).format(record)
-    Settings.from_environment()
+    with suppress(Misconfigured):  # which the start says
+        open_transport(Settings.from_environment().messages_url)  # it connects to nobody yet
 
 
 def _application() -> Service:

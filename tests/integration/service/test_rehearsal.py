@@ -27,5 +27,14 @@ async def test_a_rehearsal_says_nothing_and_leaves_nothing(
     await registry.aclose()
 
 
+async def test_settings_that_are_wrong_are_for_the_start_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEAWALL_MESSAGES__URL", "pigeon://roof")
+    await rehearsal.rehearse()
+    monkeypatch.setenv("PORT", "eighty")
+    await rehearsal.rehearse()
+
+
 async def test_where_nothing_can_listen_there_is_no_rehearsal() -> None:
     await rehearsal.rehearse("203.0.113.1")  # an address for documentation: nobody's
