@@ -172,6 +172,18 @@ async def begun(engine: AsyncEngine) -> "AsyncIterator[AsyncConnection | Direct]
         await direct.commit()
 
 
+def go_directly(session: Session, way: Direct) -> None:
+    """Statements of the transaction that is open there are of `session`."""
+    session.info[_WAY] = way
+
+
+async def commit(session: Session, way: Direct) -> None:
+    """Return when it is on disk. Raises as SQLAlchemy does."""
+    session.info.pop(_WAY, None)
+    with _as_sqlalchemy_says("COMMIT"):
+        await way.commit()
+
+
 def _way(connection: AsyncConnection) -> Direct | None:
     sync = connection.sync_connection
     driver: Any = None if sync is None else sync.connection.driver_connection

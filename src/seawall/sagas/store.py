@@ -200,7 +200,7 @@ async def save(
 def _reached(saga: Saga[Any], progress: Progress, revision: int, now: float) -> dict[str, Any]:
     timers = (progress.deadline, *(at.due for at in progress.steps))
     steps = [
-        (step.name, at.state.value, at.attempts, at.due)
+        (step.name, at.state, at.attempts, at.due)
         for step, at in zip(saga.steps, progress.steps, strict=True)
     ]
     return {

@@ -27,6 +27,7 @@ from seawall.messaging import prepared
 from seawall.service import context, sqlite
 from seawall.service.sqlite import LOCK_TIMEOUT, Writer
 from seawall.service.sqlite_reading import Readers
+from seawall.service.sqlite_session import Sessions
 
 Transaction = AsyncSession
 
@@ -69,6 +70,7 @@ class Database:
         self._reading: AsyncEngine | None = None
         self._writer: Writer | None = None
         self._readers: Readers | None = None
+        self._sessions: Sessions | None = None  # those that write, on SQLite
 
     @property
     def size(self) -> PoolSize:
@@ -93,6 +95,7 @@ class Database:
             connect = partial(_connect, self._engine)
             self._writer = Writer(self._where, connect)
             self._engine = _writing(chosen, self._writer)
+            self._sessions = Sessions(self._engine)
             prepared.DIRECT[self._engine.sync_engine] = self._writer.connect
             if _in_memory(chosen):  # the data is in that connection
                 self._reading = self._engine
@@ -114,6 +117,9 @@ class Database:
 
     async def close(self) -> None:
         """Calling it twice is fine."""
+        if self._sessions is not None:
+            sessions, self._sessions = self._sessions, None
+            await sessions.close()
         engines, self._engine, self._reading = (self._engine, self._reading), None, None
         for engine in engines:
             if engine is not None:
@@ -151,7 +157,7 @@ class Database:
         if joined is not None:
             yield joined
             return
-        async with self._session(self.engine) as session, self._undone(session):
+        async with self._writing() as session, self._undone(session):
             yield session
             with _translated(self._where, committing=True):
                 await session.commit()
@@ -207,6 +213,25 @@ class Database:
     @property
     def _where(self) -> str:
         return f"the database of {self._name}"
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncSession]:
+        sessions = self._sessions
+        if sessions is None:
+            async with self._session(self.engine) as session:
+                yield session
+            return
+        with _translated(self._where):
+            async with asyncio.timeout(self._patience() + LOCK_TIMEOUT):
+                late = await sessions.begin()
+        try:
+            with _translated(self._where):
+                yield late
+        finally:
+            if late.in_transaction():
+                await asyncio.shield(sessions.end(late))
+            else:  # there is nothing to undo, so it does not wait, and cannot be cancelled
+                await sessions.end(late)
 
     @asynccontextmanager
     async def _session(self, engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
@@ -322,13 +347,15 @@ def _reading(url: URL, size: PoolSize, readers: Readers) -> AsyncEngine:
 
 
 def _begin_ourselves(engine: AsyncEngine) -> None:
-    """Python's sqlite3 begins a transaction at the first INSERT only, which is too late."""
+    """Python's sqlite3 begins a transaction at the first INSERT only, which is too late; and some
+    have begun before SQLAlchemy does (`seawall.service.sqlite_session`)."""
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
         ours = connection.connection.driver_connection
         assert ours is not None, "it was just taken out of the pool"
-        await_only(ours.begin())
+        if not ours.is_open:
+            await_only(ours.begin())
 
 
 @contextmanager

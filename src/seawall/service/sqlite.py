@@ -245,6 +245,11 @@ class Connection:
         self._connection = file  # the name by which SQLAlchemy sees that aiosqlite is open
         self._group: _Group | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction has begun, and not ended."""
+        return self._group is not None
+
     async def begin(self) -> None:
         self._group = await self._writer.begin(self._connection)
 

@@ -23,6 +23,11 @@ class Reader:
         self._connection = file  # see `Connection`
         self._statements = statements
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction has begun, and not ended."""
+        return self._connection.in_transaction
+
     async def begin(self) -> None:
         self._connection.execute("BEGIN")  # reads nothing yet
 
