@@ -1,10 +1,11 @@
 """Runs side by side as a page: one file of HTML, without scripts and without foreign servers.
 
-Light or dark as the reader's system is. The best figure of each column is marked, for the one that
-is cheapest is seldom the one that fails nobody: all of them are to be read together.
+Light or dark as the reader's system is. The best figure of each column is marked, unless all are
+the same, for the one that is cheapest is seldom the one that fails nobody: all of them are to be
+read together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -55,6 +56,15 @@ class _Column:
     of: Callable[[Score], float]
     shown: Callable[[float], str]
 
+    def text(self, score: Score) -> str:
+        return self.shown(self.of(score))
+
+    def best(self, scores: Sequence[Score]) -> str | None:
+        """What the best of them shows; None where all show the same."""
+        if len({self.text(score) for score in scores}) < 2:
+            return None
+        return self.text(min(scores, key=self.of))
+
 
 _COLUMNS = (
     _Column("cost", "replica-hours", lambda s: s.hours, lambda v: f"{v:,.1f} h"),
@@ -85,14 +95,14 @@ def page(title: str, runs: Mapping[str, Run], notes: Mapping[str, str] | None = 
 def _body(title: str, runs: Mapping[str, Run], notes: Mapping[str, str]) -> Iterator[str]:
     yield f"<h1>{escape(title)}</h1>"
     yield "<p>The same load, served by what each strategy asked for."
-    yield "A mark is the best of a column.</p>"
+    yield "A mark is the best of a column; where all are the same there is none.</p>"
     heads = "".join(
         f'<th scope="col" title="{escape(each.means)}">{each.title}'
         f"<small>{escape(each.means)}</small></th>"
         for each in _COLUMNS
     )
     yield f'<div class="scroll"><table><thead><tr><th scope="col">strategy</th>{heads}</tr></thead>'
-    best = {each.title: min(each.of(run.score) for run in runs.values()) for each in _COLUMNS}
+    best = {each.title: each.best([run.score for run in runs.values()]) for each in _COLUMNS}
     for name, run in runs.items():
         yield f'<tr><th scope="row">{escape(name)}</th>{_cells(run.score, best)}</tr>'
     yield "</table></div>"
@@ -107,12 +117,12 @@ def _body(title: str, runs: Mapping[str, Run], notes: Mapping[str, str]) -> Iter
     yield "</div>"
 
 
-def _cells(score: Score, best: Mapping[str, float]) -> str:
+def _cells(score: Score, best: Mapping[str, str | None]) -> str:
     cells = []
     for each in _COLUMNS:
-        value = each.of(score)
-        mark = ' class="best"' if value <= best[each.title] else ""
-        cells.append(f"<td{mark}>{each.shown(value)}</td>")
+        shown = each.text(score)
+        mark = ' class="best"' if shown == best[each.title] else ""
+        cells.append(f"<td{mark}>{shown}</td>")
     return "".join(cells)
 
 

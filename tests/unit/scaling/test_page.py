@@ -49,3 +49,12 @@ def test_the_best_of_a_column_is_marked() -> None:
     shed = [row.split("<td")[2] for row in rows]
     assert ["best" in cell for cell in cost] == [True, False]
     assert ["best" in cell for cell in shed] == [False, True]
+
+
+def test_where_all_are_the_same_none_is_the_best() -> None:
+    trace, model = SHAPES["step"](100.0, 1.0, 60.0), Model(noise=False)
+    run = play(trace, model, FixedPilot(2), Random(1), 0.5, begin=2)
+    assert 'class="best"' not in page("x", {"one": run, "other": run})
+    dearer = play(trace, model, FixedPilot(3), Random(1), 0.5, begin=3)
+    rows = page("x", {"one": run, "other": run, "dearer": dearer}).split('<th scope="row">')[1:]
+    assert [row.count('class="best"') for row in rows] == [2, 2, 0]  # by cost and peak
