@@ -4,7 +4,8 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -12,10 +13,11 @@ from types import ModuleType
 
 from seawall.cli.failure import USAGE, Failure
 from seawall.cli.screen import GREY, Paint, coloured, duration, print_json, table
+from seawall.cli.simulate_cores import Tell, Tick, play_on_all_cores
 from seawall.scaling.page import page
 from seawall.scaling.picture import sparkline, svg
 from seawall.scaling.pilots import PILOTS, FixedPilot
-from seawall.scaling.simulate import Model, Run, Score, play
+from seawall.scaling.simulate import Model, Pilot, Run, Score, check, play
 from seawall.scaling.together import Together
 from seawall.scaling.trace import SHAPES, Trace, parse
 
@@ -23,6 +25,9 @@ from seawall.scaling.trace import SHAPES, Trace, parse
 MOST_BYTES = 256 * 1024 * 1024
 
 WORST_SHOWN = 5  # services below a chart
+
+# What a step and a look cost, about: who takes longest begins first.
+STEP_COSTS, LOOK_COSTS = 1.5e-6, 1.2e-5  # seconds
 
 HEADINGS = (
     *("STRATEGY", "HOURS", "SHORT", "EXTRA", "SHED", "LATE", "P99", "LONGEST", "PEAK"),
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if len(traces) == 1:
         (trace,) = traces.values()
         title, found = trace.name, dict[str, Together]()
-        runs = {name: _played(name, trace, model, step, options) for name in names}
+        runs = _played(trace, names, model, step, options)
     else:
         title = f"{len(traces):,} services"
         found = _played_together(traces, names, model, step, options)
@@ -161,13 +166,47 @@ def _names(said: str) -> list[str]:
     return names
 
 
-def _played(name: str, trace: Trace, model: Model, step: float, options: argparse.Namespace) -> Run:
-    """Each begins with the same chance, so that they meet the same load."""
-    most = max(1, model.needed(max(trace.rates)))
-    if name == "fixed":
-        return play(trace, model, FixedPilot(most), Random(options.seed), step, begin=most)
-    pilot = PILOTS[name](model, options.minimum)
-    return play(trace, model, pilot, Random(options.seed), step)
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One service under one strategy."""
+
+    strategy: str
+    trace: Trace
+    model: Model
+    minimum: int
+    seed: int
+    step: float
+
+    @property
+    def steps(self) -> int:
+        return int(self.trace.seconds / self.step)
+
+    @property
+    def costs(self) -> float:
+        return self.steps * STEP_COSTS + self.trace.seconds / self._pilot().every * LOOK_COSTS
+
+    def play(self, tick: Tick) -> Run:
+        """Each begins with the same chance, so that they meet the same load."""
+        most = self._most() if self.strategy == "fixed" else 0
+        pilot, chance = self._pilot(), Random(self.seed)
+        return play(self.trace, self.model, pilot, chance, self.step, most, tick)
+
+    def _pilot(self) -> Pilot:
+        if self.strategy == "fixed":
+            return FixedPilot(self._most())
+        return PILOTS[self.strategy](self.model, self.minimum)
+
+    def _most(self) -> int:
+        return max(1, self.model.needed(max(self.trace.rates)))
+
+
+def _played(
+    trace: Trace, names: Sequence[str], model: Model, step: float, options: argparse.Namespace
+) -> dict[str, Run]:
+    check(trace, model, step)
+    parts = [Alone(name, trace, model, options.minimum, options.seed, step) for name in names]
+    with _progress(f"of {trace.name}") as tell:
+        return dict(zip(names, play_on_all_cores(parts, tell), strict=True))
 
 
 def _played_together(
@@ -177,15 +216,7 @@ def _played_together(
     step: float,
     options: argparse.Namespace,
 ) -> dict[str, Together]:
-    is_shown = sys.stderr.isatty()
-
-    def tell(share: float) -> None:
-        if is_shown:
-            print(
-                f"\r{share:4.0%} of {len(traces):,} services", end="", file=sys.stderr, flush=True
-            )
-
-    try:
+    with _progress(f"of {len(traces):,} services") as tell:
         found: dict[str, Together] = _arrays().play_all(
             *(traces, names, model),
             minimum=options.minimum,
@@ -194,6 +225,19 @@ def _played_together(
             tell=tell,
         )
         return found
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Tell]:
+    """A line that a terminal shows meanwhile, and then no more."""
+    is_shown = sys.stderr.isatty()
+
+    def tell(share: float) -> None:
+        if is_shown:
+            print(f"\r{share:4.0%} {what}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
     finally:
         if is_shown:
             print("\r\x1b[K", end="", file=sys.stderr)

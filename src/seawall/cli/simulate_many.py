@@ -4,16 +4,13 @@ What chance brings to a service depends on the seed and on which services are pl
 on how many cores there are: the same traces and seed give the same figures everywhere.
 """
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
+from seawall.cli.simulate_cores import Tell, Tick, play_on_all_cores
 from seawall.errors import Misconfigured
 from seawall.scaling.helms import HELMS, FixedHelm
 from seawall.scaling.many import STEPS, Counts, Drawn, Floats, Helm, play_many
@@ -28,15 +25,8 @@ AT_ONCE = 500
 # What one step costs, and what each service adds to it, for an estimate.
 STEP_COSTS, SERVICE_COSTS = 1.5e-4, 1.5e-7  # seconds
 
-# Other processes have to be started first: for less than this they are not worth it.
-WORTH = 3.0  # seconds
-
 # How often it is told how far it is.
-PAUSE = 0.2  # seconds
 STEPS_BETWEEN = 500
-
-Tell = Callable[[float], None]
-"""Told the share of everything that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +44,30 @@ class Part:
 
     @property
     def steps(self) -> int:
-        return int(self.traces[0].seconds / self.step)
+        """Of each service."""
+        return self._steps * len(self.traces)
 
     @property
     def costs(self) -> float:
-        return self.steps * (STEP_COSTS + SERVICE_COSTS * len(self.traces))
+        return self._steps * (STEP_COSTS + SERVICE_COSTS * len(self.traces))
+
+    @property
+    def _steps(self) -> int:
+        return int(self.traces[0].seconds / self.step)
+
+    def play(self, tick: Tick) -> "Played":
+        film = _Film(self, tick)
+        scores = play_many(
+            self.traces,
+            self.model,
+            _helm(self),
+            Drawn(self.seed),
+            self.step,
+            _fixed(self) if self.strategy == "fixed" else None,
+            film,
+        )
+        film.end()
+        return Played(scores, film.mean(film.needed), film.mean(film.ready))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ def play_all(
         for strategy in strategies
         for s, names in _groups(traces, seed)
     ]
-    played = _played(sorted(parts, key=lambda part: -part.costs), tell)
+    played = list(zip(parts, play_on_all_cores(parts, tell), strict=True))
     return {name: _together(name, played, longest) for name in strategies}
 
 
@@ -106,62 +115,6 @@ def _groups(
             number += 1
 
 
-def _played(parts: Sequence[Part], tell: Tell) -> list[tuple[Part, Played]]:
-    whole = sum(part.steps * len(part.traces) for part in parts)
-    cores = min(os.cpu_count() or 1, len(parts))
-    if cores == 1 or sum(part.costs for part in parts) < WORTH:
-        done = 0
-
-        def tick(steps: int) -> None:
-            nonlocal done
-            done += steps
-            tell(done / whole)
-
-        return [(part, play(part, tick)) for part in parts]
-    # Not forked: who runs us may have threads, and macOS does not like it.
-    context = multiprocessing.get_context("spawn")
-    count = context.Value("q", 0)
-    with context.Pool(cores, _begin, (count,)) as pool:
-        result = pool.map_async(_play, parts, chunksize=1)
-        while not result.ready():
-            tell(count.value / whole)
-            result.wait(PAUSE)
-        return list(zip(parts, result.get(), strict=True))
-
-
-_COUNT: Any = None  # of a process of the pool
-
-
-def _begin(count: Any) -> None:
-    global _COUNT
-    _COUNT = count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began this process ends it
-
-
-def _play(part: Part) -> Played:
-    def tick(steps: int) -> None:
-        with _COUNT.get_lock():
-            _COUNT.value += steps
-
-    return play(part, tick)
-
-
-def play(part: Part, tick: Callable[[int], None]) -> Played:
-    """`tick` is told now and then how many steps of how many services were taken."""
-    film = _Film(part, tick)
-    scores = play_many(
-        part.traces,
-        part.model,
-        _helm(part),
-        Drawn(part.seed),
-        part.step,
-        _fixed(part) if part.strategy == "fixed" else None,
-        film,
-    )
-    film.end()
-    return Played(scores, film.mean(film.needed), film.mean(film.ready))
-
-
 def _helm(part: Part) -> Helm:
     if part.strategy == "fixed":
         return FixedHelm()
@@ -176,7 +129,7 @@ def _fixed(part: Part) -> Counts:
 class _Film:
     """What all services of a part need and have, over time."""
 
-    def __init__(self, part: Part, tick: Callable[[int], None]) -> None:
+    def __init__(self, part: Part, tick: Tick) -> None:
         points = max(1, min(POINTS, int(part.longest / part.step)))
         self.needed, self.ready, self._steps = np.zeros((3, points))
         self._each = part.longest / points

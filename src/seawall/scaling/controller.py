@@ -108,10 +108,10 @@ class SurgeController:
         """At figures of the last `over` seconds, which may only ask for more. What is usual is
         what looks have seen: by a glance of which a part was before a step, the step would be
         usual for the next one."""
-        states = [s if s.at is None else replace(s, at=now - over) for s in self._states]
+        states = [s if s.at is None else s._replace(at=now - over) for s in self._states]
         _, decision = self._decided(self._quick, states, look, now)
         if decision.desired > look.replicas:
-            self._states = [replace(state, out_at=now) for state in self._states]
+            self._states = [state._replace(out_at=now) for state in self._states]
         return decision
 
     def hurries(self, look: Look) -> bool:

@@ -105,7 +105,8 @@ class Kpa:
         desired = self._within(scaled.desired)
         if desired != scaled.desired:
             limit = Limit.TOO_FEW if desired > scaled.desired else Limit.TOO_MANY
-            scaled = replace(scaled, desired=desired, limits=(*scaled.limits, limit))
+            limits = (*scaled.limits, limit)
+            scaled = Decision(desired, scaled.reason, limits, scaled.proposed)
         state, scaled = self._kept_for_zero(state, scaled, ready, burst, now)
         return state, KpaDecision(
             scaled.desired, scaled.reason, scaled.limits, scaled.proposed, excess_burst=burst

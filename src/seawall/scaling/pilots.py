@@ -5,8 +5,11 @@ seconds at CPU that is older than that, Knative each 2 seconds at what is inside
 second at what is offered. The kernels are those of the autoscaler.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
+from typing import NamedTuple
 
 from seawall.scaling.combine import with_floor
 from seawall.scaling.decision import Decision
@@ -29,6 +32,14 @@ SCRAPE = 30.0
 SPARE = 0.0025
 
 
+class Window(NamedTuple):
+    """The totals with which it began and ended."""
+
+    seconds: float
+    then: Totals
+    later: Totals
+
+
 class Meter:
     """Totals of the past, so that any window that ended a while ago has a mean."""
 
@@ -43,16 +54,21 @@ class Meter:
 
     def at(self, when: float) -> tuple[float, Totals]:
         """The newest totals that are not younger."""
-        for at, totals in reversed(self._past):
-            if at <= when:
-                return at, totals
-        return self._past[0]
+        newest = self._past[-1]
+        if newest[0] <= when:
+            return newest
+        return self._past[max(0, bisect_right(self._past, when, key=itemgetter(0)) - 1)]
 
     def rate(self, of: Callable[[Totals], float], begin: float, end: float) -> float | None:
         """How fast something grew in between; None where nothing was seen."""
+        found = self.between(begin, end)
+        return None if found is None else (of(found.later) - of(found.then)) / found.seconds
+
+    def between(self, begin: float, end: float) -> "Window | None":
+        """None where nothing was seen."""
         first, then = self.at(begin)
         last, later = self.at(end)
-        return (of(later) - of(then)) / (last - first) if last > first else None
+        return Window(last - first, then, later) if last > first else None
 
 
 def _busy(totals: Totals) -> float:
@@ -245,17 +261,16 @@ class SurgePilot:
 
     def look(self, seen: Seen, now: float) -> Decision:
         self._meter.note(seen.totals, now)
-        begin = now - self.every
-        offered = self._meter.rate(_offered, begin, now)
-        served = self._meter.rate(_served, begin, now)
-        busy, ready = self._meter.rate(_busy, begin, now), self._meter.rate(_ready, begin, now)
+        window = self._meter.between(now - self.every, now)
+        offered = served = busy = None
+        if window is not None:
+            seconds, then, later = window
+            offered = (later.offered - then.offered) / seconds
+            served = (later.served - then.served) / seconds
+            ready = (later.ready - then.ready) / seconds
+            busy = (later.busy - then.busy) / seconds / ready if ready else None
         samples = SurgeSamples(
-            seen.fleet.wanted,
-            len(seen.fleet.ready),
-            offered,
-            seen.waiting,
-            served,
-            busy / ready if busy is not None and ready else None,
+            *(seen.fleet.wanted, len(seen.fleet.ready), offered, seen.waiting, served, busy)
         )
         self._state, decision = self._surge.decide(self._state, samples, now)
         if self._forecast is None or self._known is None or offered is None:

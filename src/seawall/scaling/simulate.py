@@ -12,10 +12,10 @@ replica bears at the wanted utilization.
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from seawall.errors import Misconfigured
 from seawall.scaling.decision import Decision
@@ -87,6 +87,11 @@ class Fleet:
     def wanted(self) -> int:
         return len(self.ready) + len(self.starting)
 
+    @property
+    def next_ready(self) -> float:
+        """When the next one is; infinity if none starts."""
+        return self.starting[0] if self.starting else math.inf
+
     def progress(self, now: float) -> None:
         while self.starting and self.starting[0] <= now:
             self.ready.append(heapq.heappop(self.starting))
@@ -102,8 +107,7 @@ class Fleet:
             heapq.heappush(self.starting, now + delay)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a strategy may look at."""
 
     fleet: Fleet
@@ -145,8 +149,22 @@ class Run:
     ready: tuple[int, ...]
 
 
+Tell = Callable[[int], None]
+"""Told now and then how many steps were taken since it was told last."""
+
+
+def tell_nobody(steps: int) -> None:
+    """For those who need no telling."""
+
+
 def play(
-    trace: Trace, model: Model, pilot: Pilot, rng: Random, step: float = 1.0, begin: int = 0
+    trace: Trace,
+    model: Model,
+    pilot: Pilot,
+    rng: Random,
+    step: float = 1.0,
+    begin: int = 0,
+    tell: Tell = tell_nobody,
 ) -> Run:
     """The trace, served by what the pilot asks for; it begins with `begin` replicas, ready.
 
@@ -154,33 +172,52 @@ def play(
     """
     check(trace, model, step)
     fleet = Fleet([-math.inf] * (begin or max(1, model.needed(trace.rate(0.0)))))
-    totals, waiting, next_look = Totals(), 0.0, pilot.every
-    tally = _Tally(model, step, trace.seconds)
-    for number in range(int(trace.seconds / step)):
+    totals, tally = Totals(), _Tally(model, step, trace.seconds, tell)
+    capacity, took, waiting, next_look = model.capacity, model.took, 0.0, pilot.every
+    # Of a month's steps nearly all are alike, so what they share is worked out when it changes.
+    known, changes_at = -1, 0.0
+    for number, (needed, arriving) in enumerate(_coming(trace, model, rng, step)):
         now = number * step
-        rate = trace.rate(now)
-        fleet.progress(now)
-        ready = len(fleet.ready)
-        arriving = _arriving(rate * step, model, rng)
-        able = ready * model.capacity * step
-        served = min(waiting + arriving, able)
-        left = waiting + arriving - served
-        room = ready * model.capacity * model.queue if ready else model.parked
-        shed = max(0.0, left - room)
-        tally.count(rate, fleet, arriving, shed, waiting, now)
-        waiting = left - shed
+        if needed != known or now >= changes_at:
+            fleet.progress(now)
+            tally.stand(number, needed, fleet)
+            ready = len(fleet.ready)
+            able, paid = ready * capacity * step, ready * step
+            known, changes_at = needed, min(fleet.next_ready, tally.next_point * step)
+        if arriving > able or needed > ready or waiting:
+            served, shed, left = _crowded(model, ready, able, waiting, arriving)
+            tally.crowd(arriving, shed, waiting, now)
+            waiting = left
+            totals.shed += shed
+            totals.inside += served * took + waiting * step
+        else:
+            served = arriving
+            tally.at_once += arriving
+            tally.over += tally.beyond
+            totals.inside += arriving * took
         totals.offered += arriving
         totals.served += served
-        totals.shed += shed
-        totals.busy += served / model.capacity
-        totals.ready += ready * step
-        totals.inside += served * model.took + waiting * step
+        totals.busy += served / capacity
+        totals.ready += paid
         if now + step >= next_look:
-            decision = pilot.look(Seen(fleet, totals, waiting), now + step)
+            desired = pilot.look(Seen(fleet, totals, waiting), now + step).desired
             next_look += pilot.every
-            tally.moved(decision.desired - fleet.wanted)
-            fleet.become(decision.desired, model, rng, now + step)
+            if desired != fleet.wanted:
+                tally.moved(desired - fleet.wanted)
+                fleet.become(desired, model, rng, now + step)
+                known = -1
     return tally.run(totals)
+
+
+def _crowded(
+    model: Model, ready: int, able: float, waiting: float, arriving: float
+) -> tuple[float, float, float]:
+    """What is served, shed and left to wait, where not all are served at once."""
+    served = min(waiting + arriving, able)
+    left = waiting + arriving - served
+    room = ready * model.capacity * model.queue if ready else model.parked
+    shed = max(0.0, left - room)
+    return served, shed, left - shed
 
 
 def check(trace: Trace, model: Model, step: float) -> None:
@@ -197,23 +234,50 @@ def check(trace: Trace, model: Model, step: float) -> None:
         )
 
 
-def _arriving(mean: float, model: Model, rng: Random) -> float:
-    """Of many independent requests as many as chance brings: normal, as Poisson nearly is."""
-    if not model.noise or mean <= 0:
-        return mean
-    return max(0.0, rng.gauss(mean, math.sqrt(mean)))
+def _coming(trace: Trace, model: Model, rng: Random, step: float) -> Iterator[tuple[int, float]]:
+    """For each step how many replicas its load needs, and the requests that come in it."""
+    rates, row, last = trace.rates, trace.step, len(trace.rates) - 1
+    each, noise, chance = model.capacity * model.utilization, model.noise, _normal(rng)
+    ceil, sqrt = math.ceil, math.sqrt
+    for number in range(int(trace.seconds / step)):
+        # As `Trace.rate` and `Model.needed`: there are millions of steps to call them in.
+        place = number * step / row - 0.5
+        below = int(place)
+        if place > 0 and below < last:
+            rate = rates[below]
+            rate += (rates[below + 1] - rate) * (place - below)
+        else:
+            rate = rates[0] if place <= 0 else rates[last]
+        arriving = rate * step
+        if noise and arriving > 0:
+            # Of many independent requests as many as chance brings: normal, as Poisson nearly is.
+            arriving = max(0.0, arriving + next(chance) * sqrt(arriving))
+        yield ceil(rate / each - 1e-9), arriving
+
+
+def _normal(rng: Random) -> Iterator[float]:
+    """What `rng.gauss(0, 1)` returns again and again, in less of the time."""
+    uniform, cos, sin, sqrt, log = rng.random, math.cos, math.sin, math.sqrt, math.log
+    while True:
+        angle, size = uniform() * math.tau, sqrt(-2.0 * log(1.0 - uniform()))
+        yield cos(angle) * size
+        yield sin(angle) * size
 
 
 class _Tally:
     """Adds up a run."""
 
-    def __init__(self, model: Model, step: float, seconds: float) -> None:
+    def __init__(self, model: Model, step: float, seconds: float, tell: Tell) -> None:
         self._model = model
         self._step = step
         self._seconds = seconds
-        self._steps = 0
-        self._paid = 0.0
-        self._under_time = self._under = self._over = 0.0
+        self._tell = tell
+        self._since = 0  # the step from which on it stands like this
+        self._needed = self._ready = self._wanted = 0
+        self._paid = 0  # replica-steps
+        self.at_once = 0.0  # requests that did not wait
+        self.beyond = self.over = 0.0  # too many: in each step, and added up
+        self._under_time = self._under = 0.0
         self._late = 0.0
         self._waits = [0.0] * (LONGEST_WAIT * 100 + 1)
         self._under_since: float | None = None
@@ -221,29 +285,48 @@ class _Tally:
         self._peak = 0
         self._changes = self._reversals = 0
         self._direction = 0
+        self._steps = int(seconds / step)
         self._every = max(1, math.ceil(seconds / step / POINTS))
-        self._needed: list[int] = []
-        self._ready: list[int] = []
+        self.next_point = 0  # the step with which the next point of the picture begins
+        self._told = 0
+        self._most_needed: list[int] = []
+        self._most_ready: list[int] = []
 
-    def count(
-        self, rate: float, fleet: Fleet, arriving: float, shed: float, waiting: float, now: float
-    ) -> None:
-        needed, ready, step = self._model.needed(rate), len(fleet.ready), self._step
-        self._paid += fleet.wanted * step
-        self._peak = max(self._peak, fleet.wanted)
+    def stand(self, number: int, needed: int, fleet: Fleet) -> None:
+        """From this step on so many are needed, and there."""
+        self._paid += self._wanted * (number - self._since)
+        self._since, self._needed = number, needed
+        self._ready, self._wanted = ready, wanted = len(fleet.ready), fleet.wanted
+        self._peak = max(self._peak, wanted)
+        self.beyond = max(0.0, (ready - needed) / max(1, needed) * self._step)
+        if ready >= needed:
+            self._under_since = None
+        if number == self.next_point:
+            self._tell_until(number)
+            self.next_point += self._every
+            self._most_needed.append(needed)
+            self._most_ready.append(ready)
+        else:
+            self._most_needed[-1] = max(self._most_needed[-1], needed)
+            self._most_ready[-1] = max(self._most_ready[-1], ready)
+
+    def crowd(self, arriving: float, shed: float, waiting: float, now: float) -> None:
+        """A step with fewer than are needed, or in which somebody waits or is shed."""
+        needed, ready, step = self._needed, self._ready, self._step
         if ready < needed:
             self._under_time += step
             self._under += (needed - ready) / needed * step
             self._under_since = now if self._under_since is None else self._under_since
             self._longest_under = max(self._longest_under, now + step - self._under_since)
-        else:
-            self._under_since = None
-            self._over += (ready - needed) / max(1, needed) * step
+        self.over += self.beyond
         wait = waiting / (ready * self._model.capacity) if ready else LONGEST_WAIT
         wait = wait if waiting > 0 else 0.0
-        self._waits[min(int(wait * 100), LONGEST_WAIT * 100)] += arriving - shed
+        place = min(int(wait * 100), LONGEST_WAIT * 100)
+        if place:
+            self._waits[place] += arriving - shed
+        else:
+            self.at_once += arriving - shed
         self._late += shed + (arriving - shed if wait > self._model.late else 0.0)
-        self._picture(needed, ready)
 
     def moved(self, by: int) -> None:
         if by == 0:
@@ -254,13 +337,16 @@ class _Tally:
         self._direction = direction
 
     def run(self, totals: Totals) -> Run:
+        self._paid += self._wanted * (self._steps - self._since)
+        self._tell_until(self._steps)
+        self._waits[0] = self.at_once
         seconds, hours = self._seconds, self._seconds / 3600
         offered = max(totals.offered, 1e-9)
         score = Score(
-            hours=self._paid / 3600,
+            hours=self._paid * self._step / 3600,
             under_time=self._under_time / seconds,
             under_share=self._under / seconds,
-            over_share=self._over / seconds,
+            over_share=self.over / seconds,
             shed=totals.shed / offered,
             violations=self._late / offered,
             p99=self._model.took + quantile(self._waits, 0.99) / 100,
@@ -269,16 +355,11 @@ class _Tally:
             changes=self._changes / hours,
             reversals=self._reversals / hours,
         )
-        return Run(score, seconds, tuple(self._needed), tuple(self._ready))
+        return Run(score, seconds, tuple(self._most_needed), tuple(self._most_ready))
 
-    def _picture(self, needed: int, ready: int) -> None:
-        if self._steps % self._every == 0:
-            self._needed.append(needed)
-            self._ready.append(ready)
-        else:
-            self._needed[-1] = max(self._needed[-1], needed)
-            self._ready[-1] = max(self._ready[-1], ready)
-        self._steps += 1
+    def _tell_until(self, number: int) -> None:
+        self._tell(number - self._told)
+        self._told = number
 
 
 def quantile(counts: Sequence[float], share: float) -> int:

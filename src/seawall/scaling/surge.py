@@ -16,6 +16,7 @@ The level is an exponential mean, so a state is a handful of numbers whatever th
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from seawall.errors import Misconfigured
@@ -43,8 +44,7 @@ LEARNS_FROM = 0.3
 LEARNS = 0.05  # of the way to what was shown, at each look
 
 
-@dataclass(frozen=True, slots=True)
-class SurgeSamples:
+class SurgeSamples(NamedTuple):
     """Since the last look. None where it is not known."""
 
     replicas: int  # wanted until now, starting ones among them
@@ -55,8 +55,7 @@ class SurgeSamples:
     busy: float | None = None  # 0 to 1: how much of the ready ones' time
 
 
-@dataclass(frozen=True, slots=True)
-class SurgeState:
+class SurgeState(NamedTuple):
     at: float | None = None  # of the last look; None before the first
     fast: float = 0.0
     level: float = 0.0
@@ -180,8 +179,7 @@ class Surge:
         elapsed = max(1e-3, now - state.at)
         # Requests that come by chance vary by as much as their number; real ones by more.
         variance = max(state.variance, state.level / elapsed, 1e-9)
-        new, newer = _weight(elapsed, self.steady), _weight(elapsed, self.fast)
-        newest = _weight(elapsed, 3 * self.steady)
+        new, newer, newest = _weights(elapsed, self.steady, self.fast)
         fast = state.fast + newer * (offered - state.fast)
         chance = SURPRISE * math.sqrt(variance * newer / (2 - newer))
         is_surge = fast > state.level + chance
@@ -254,6 +252,11 @@ def _replicas(share: float) -> int:
     return math.ceil(share - SLACK)
 
 
-def _weight(elapsed: float, constant: float) -> float:
-    """Of a new value in an exponential mean."""
-    return -math.expm1(-elapsed / constant)
+@lru_cache(maxsize=64)  # a simulator looks at one distance, millions of times
+def _weights(elapsed: float, steady: float, fast: float) -> tuple[float, float, float]:
+    """Of a new value in the exponential means of the level, of what is new, and of the trend."""
+    return (
+        -math.expm1(-elapsed / steady),
+        -math.expm1(-elapsed / fast),
+        -math.expm1(-elapsed / (3 * steady)),
+    )

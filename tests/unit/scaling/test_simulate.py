@@ -82,6 +82,22 @@ def test_what_comes_while_nobody_is_there_waits_up_to_a_bound() -> None:
     assert run.score.shed == pytest.approx((1200 - 100) / 1800)
 
 
+def test_a_picture_shows_the_most_of_each_part() -> None:
+    trace = Trace("t", 1.0, (700.0,) * 900 + (1400.0,) + (700.0,) * 299)  # in parts of three
+    run = play(trace, QUIET, Plan(12, 9), Random(1), begin=10)
+    assert len(run.needed) == len(run.ready) == 400
+    assert [run.needed[part] for part in (0, 299, 300, 301, 399)] == [10, 10, 15, 10, 10]
+    # Asked for after 60 s, two more are ready after 70; of the part from 120 s on they are gone.
+    assert [run.ready[part] for part in (0, 22, 23, 39, 40, 399)] == [10, 10, 12, 12, 9, 9]
+
+
+def test_who_waits_is_told_of_all_steps() -> None:
+    told: list[int] = []
+    play(Trace("t", 60.0, (10.0,) * 17), QUIET, Plan(), Random(1), 0.5, 1, told.append)
+    assert sum(told) == 2040
+    assert len(told) > 300
+
+
 def test_the_same_seed_gives_the_same_figures() -> None:
     model, trace = Model(), SHAPES["flash"](300.0, 5.0, 600.0)
     runs = [play(trace, model, SurgePilot(model), Random(seed)).score for seed in (3, 3, 4)]
