@@ -259,7 +259,7 @@ def no_way_back(saga: Saga[Any], progress: Progress) -> bool:
 
 def moved(step: StepProgress, event: StepEvent) -> StepProgress:
     """The step after `event`, which must be one that it has."""
-    return replace(step, state=STEP_MOVES[step.state, event])
+    return StepProgress(STEP_MOVES[step.state, event], step.attempts, step.due)
 
 
 def _sent(saga: Saga[Any], number: int, step: StepProgress, now: float) -> StepProgress:
@@ -268,13 +268,13 @@ def _sent(saga: Saga[Any], number: int, step: StepProgress, now: float) -> StepP
     wait = declared.timeout if declared.wait is None else declared.wait
     if step.attempts > 1:
         wait = max(wait, saga.patience.pause(step.attempts))
-    return replace(step, due=now + wait)
+    return StepProgress(step.state, step.attempts, now + wait)
 
 
 def put(progress: Progress, number: int, step: StepProgress) -> Progress:
     """The progress with that step in its place."""
     steps = (*progress.steps[:number], step, *progress.steps[number + 1 :])
-    return replace(progress, steps=steps)
+    return Progress(progress.phase, steps, progress.reason, progress.deadline)
 
 
 def _why(event: Answered | CameDue, state: StepState) -> str | None:
@@ -293,7 +293,7 @@ def settle(saga: Saga[Any], progress: Progress, sends: tuple[Send, ...], now: fl
         numbers, event = _next_back(saga, progress.steps), StepEvent.UNDO
     kind = Kind.DO if event is StepEvent.ASK else Kind.UNDO
     for number in numbers:
-        asked = replace(moved(progress.steps[number], event), attempts=1)
+        asked = StepProgress(moved(progress.steps[number], event).state, attempts=1)
         progress = put(progress, number, _sent(saga, number, asked, now))
         if saga.steps[number].wait is None:
             sends += (Send(number, kind, 1),)
@@ -302,7 +302,7 @@ def settle(saga: Saga[Any], progress: Progress, sends: tuple[Send, ...], now: fl
         raise AssertionError(f"no saga goes from {progress.phase} to {phase}")
     too_late = phase.is_final or progress.reason is not None or no_way_back(saga, progress)
     deadline = None if too_late else progress.deadline
-    return Move(replace(progress, phase=phase, deadline=deadline), sends)
+    return Move(Progress(phase, progress.steps, progress.reason, deadline), sends)
 
 
 def _next_forward(saga: Saga[Any], steps: Sequence[StepProgress]) -> list[int]:
