@@ -96,7 +96,7 @@ class Sessions:
             direct = _driver(connection)
             await direct.begin()
         except BaseException:
-            self._idle.append(connection)
+            await self._give_back(connection)
             raise
         return LateSession(connection, direct)
 
@@ -108,10 +108,13 @@ class Sessions:
             await session.close()
         finally:
             session.sync_session.bind = None
-            if len(self._idle) < self._most and _is_as_new(connection):
-                self._idle.append(connection)
-            else:
-                await connection.close()
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: AsyncConnection) -> None:
+        if len(self._idle) < self._most and _is_as_new(connection):
+            self._idle.append(connection)
+        else:
+            await connection.close()
 
     async def close(self) -> None:
         """Those that are still open keep nothing. Calling it twice is fine."""
@@ -129,8 +132,8 @@ def _driver(connection: AsyncConnection) -> Connection:
 
 
 def _is_as_new(connection: AsyncConnection) -> bool:
-    """Nobody has changed its options, or declared it lost."""
+    """Nobody has changed its options, declared it lost, or left something open on it."""
     sync = connection.sync_connection
-    if sync is None or connection.closed or connection.invalidated:
+    if sync is None or sync.closed or sync.invalidated or sync.in_transaction():
         return False
     return sync.get_execution_options() == sync.engine.get_execution_options()
