@@ -184,6 +184,13 @@ async def commit(session: Session, way: Direct) -> None:
         await way.commit()
 
 
+async def rollback(session: Session, way: Direct) -> None:
+    """Undo it. Raises as SQLAlchemy does."""
+    session.info.pop(_WAY, None)
+    with _as_sqlalchemy_says("ROLLBACK"):
+        await way.rollback()
+
+
 def _way(connection: AsyncConnection) -> Direct | None:
     sync = connection.sync_connection
     driver: Any = None if sync is None else sync.connection.driver_connection

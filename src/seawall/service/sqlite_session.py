@@ -49,12 +49,12 @@ class LateSession(AsyncSession):
         if not self.sync_session.in_transaction():
             self._begin_late()
         await super().rollback()
-        await self.direct.rollback()  # where SQLAlchemy has begun, and run nothing
+        await self._undo_rest()
 
     async def close(self) -> None:
         if self.in_transaction():
             await super().close()
-            await self.direct.rollback()
+            await self._undo_rest()
         else:  # there is nothing to wait for
             self.sync_session.close()
 
@@ -73,6 +73,11 @@ class LateSession(AsyncSession):
     async def run_sync(self, fn: Callable[..., T], *arg: Any, **kw: Any) -> T:
         self._begin_late()
         return await super().run_sync(fn, *arg, **kw)
+
+    async def _undo_rest(self) -> None:
+        """Where SQLAlchemy had not begun, or begun and run nothing, the writer's is open still."""
+        if self.direct.is_open:
+            await prepared.rollback(self.sync_session, self.direct)
 
     def _begin_late(self) -> None:
         """Have SQLAlchemy be in the transaction: at once, for the writer has begun it."""

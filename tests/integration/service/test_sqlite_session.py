@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, event, insert, select
@@ -11,6 +12,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from seawall import Database, Transaction
 from seawall.concurrency.tasks import Tasks
+from seawall.messaging import outbox, tables
+from seawall.messaging.base import Message
+from seawall.messaging.outbox import RELAYS, Entry
 from seawall.messaging.prepared import Prepared
 from seawall.service.database import PoolSize
 
@@ -38,6 +42,7 @@ class Mapping(Base):
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     opened = Database("test", f"sqlite:///{tmp_path}/test.db", PoolSize(), metadata)
+    opened.add_tables(tables.metadata)
     await opened.open()
     yield opened
     await opened.close()
@@ -74,7 +79,7 @@ async def test_what_is_added_to_a_session_that_ran_only_prepared_ones_is_kept(
     assert await ids(database, Base.metadata.tables["mapped"]) == {2}
 
 
-async def fails(database: Database, work: Callable[[Transaction], Awaitable[None]]) -> None:
+async def tries(database: Database, work: Callable[[Transaction], Awaitable[None]]) -> None:
     async with database.transaction() as tx:
         await work(tx)
 
@@ -89,9 +94,9 @@ async def test_what_fails_is_undone_together(database: Database) -> None:
         await tx.execute(insert(ROWS).values(id=2))
 
     with pytest.raises(ZeroDivisionError):
-        await fails(database, by_itself)
+        await tries(database, by_itself)
     with pytest.raises(IntegrityError):
-        await fails(database, in_sqlalchemy)
+        await tries(database, in_sqlalchemy)
     assert await ids(database) == set()
 
 
@@ -147,7 +152,7 @@ async def test_who_commits_goes_on_in_a_new_one(database: Database) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await fails(database, half)
+        await tries(database, half)
     async with database.transaction() as tx:
         await add(tx, 3)
         await tx.run_sync(Session.commit)
@@ -196,9 +201,46 @@ async def test_what_only_commit_finds_out_is_told_as_by_sqlalchemy(database: Dat
         await ADD_DEFERRED.run(tx, {"id": 1, "row": 99})
 
     with pytest.raises(IntegrityError):
-        await fails(database, orphan)
+        await tries(database, orphan)
     assert told == ["undone"]
     assert await ids(database, DEFERRED) == set()
+
+
+class Near:
+    """A relay of this process."""
+
+    name, full = "near", False
+
+    def __init__(self) -> None:
+        self.handed: list[str] = []
+
+    def hand(self, claimed_by: str, entry: Entry) -> None:
+        self.handed.append(entry.message.id)
+
+    def wake(self) -> None:
+        """There is nothing to claim."""
+
+
+async def test_what_was_not_kept_is_handed_to_no_relay(database: Database) -> None:
+    near = Near()
+    RELAYS.setdefault(database.engine.sync_engine, WeakSet()).add(near)
+
+    async def half(tx: Transaction) -> None:
+        await outbox.write(tx, "t", Message("lost", b"{}", {}))
+        await ADD_DEFERRED.run(tx, {"id": 1, "row": 99})
+        with pytest.raises(IntegrityError):
+            await tx.commit()
+        await add(tx, 1)
+
+    await tries(database, half)
+    async with database.transaction() as tx:
+        await outbox.write(tx, "t", Message("undone", b"{}", {}))
+        await tx.rollback()
+    async with database.transaction() as tx:
+        await outbox.write(tx, "t", Message("kept", b"{}", {}))
+        assert near.handed == []
+    assert near.handed == ["kept"]
+    assert await ids(database) == {1}
 
 
 async def test_a_session_that_is_over_writes_into_nobody_elses(database: Database) -> None:
