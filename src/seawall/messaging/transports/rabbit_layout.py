@@ -22,6 +22,7 @@ from typing import Any
 from pamqp import commands as spec
 
 from seawall.messaging.base import DeadLetter, Message, Subscription
+from seawall.messaging.transports.rabbit_frames import Content, short
 
 UNIT = 0.05  # seconds; delays are rounded up to it
 LEVELS = 26  # the longest delay is 2**26 units: 38 days
@@ -135,11 +136,11 @@ class Packing(spec.Basic.Properties):
         return b"".join(
             (
                 (_FLAGS | (_HAS_CONTENT_TYPE if content_type else 0)).to_bytes(2, "big"),
-                _short(content_type) if content_type else b"",
+                short(content_type) if content_type else b"",
                 len(table).to_bytes(4, "big"),
                 table,
                 _DURABLE,
-                _short(message_id or ""),
+                short(message_id or ""),
             )
         )
 
@@ -149,16 +150,11 @@ _FLAGS, _HAS_CONTENT_TYPE = 0x2000 | 0x1000 | 0x0080, 0x8000
 _DURABLE = b"\x02"
 
 
-def _short(text: str) -> bytes:
-    data = text.encode()
-    return b"%c%b" % (len(data), data)
-
-
 def _field(name: str, value: Any) -> bytes:
     if isinstance(value, int):
-        return b"%bl%b" % (_short(name), value.to_bytes(8, "big", signed=True))
+        return b"%bl%b" % (short(name), value.to_bytes(8, "big", signed=True))
     data = value.encode()
-    return b"%bS%b%b" % (_short(name), len(data).to_bytes(4, "big"), data)
+    return b"%bS%b%b" % (short(name), len(data).to_bytes(4, "big"), data)
 
 
 def properties_of(message: Message, **ours: str | int) -> spec.Basic.Properties:
@@ -210,7 +206,10 @@ def why_not(message: Message) -> str:
 
 
 def message_of(
-    place: str, properties: spec.Basic.Properties, headers: Mapping[str, Any], body: bytes
+    place: str,
+    properties: spec.Basic.Properties | Content,
+    headers: Mapping[str, Any],
+    body: bytes,
 ) -> Message:
     """The message; one that another client published without an id is called `place`."""
     own = {

@@ -1,8 +1,9 @@
 """One connection to RabbitMQ; made when it is needed, and again after a loss.
 
-aiormq speaks the protocol; its sibling aio-pika promises to reconnect by itself and is known to
-come back without its consumers. Here a connection that was lost is never used again: whatever
-was declared, and whoever consumed through it, begins anew on the next one.
+aiormq makes the connection and declares; messages travel on channels of our own beside its
+(`rabbit_channel`). Its sibling aio-pika promises to reconnect by itself and is known to come back
+without its consumers. Here a connection that was lost is never used again: whatever was declared,
+and whoever consumed through it, begins anew on the next one.
 
     not connected, refused                        Unavailable    nothing happened
     lost or silent after the request was written  OutcomeUnknown
@@ -15,21 +16,32 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import aiormq
 import aiormq.exceptions as rabbit
 from aiormq.abc import AbstractChannel, AbstractConnection
 from pamqp import commands as spec
+from pamqp.base import Frame
 
 from seawall.concurrency.tasks import Tasks
-from seawall.errors import Full, Misconfigured, OutcomeUnknown, SeawallError, Unavailable
+from seawall.errors import Misconfigured, OutcomeUnknown, SeawallError, Unavailable
+from seawall.messaging.transports.rabbit_channel import (
+    Channel,
+    Gone,
+    Post,
+    redeclared,
+)
+from seawall.messaging.transports.rabbit_socket import Sharing, Socket
 
 CONNECT_TIMEOUT = 2.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds that a connection gets to say goodbye
 
-# Messages on their way to be confirmed. aiormq looks at all of them for each confirmation.
+# Messages on their way to be confirmed, of one call.
 WINDOW = 256
+
+# Where the broker sets no bound to them.
+MOST_CHANNELS, MOST_FRAME = 65_535, 128 * 1024  # bytes
 
 T = TypeVar("T")
 
@@ -38,28 +50,16 @@ for _part in ("connection", "channel", "base"):
     logging.getLogger(f"aiormq.{_part}").setLevel(logging.CRITICAL)
 
 
-class Gone(Unavailable):
-    """The exchange or queue does not exist (any more): declare it, and ask again."""
-
-
-class Post(NamedTuple):
-    """A message to store."""
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    properties: spec.Basic.Properties
-
-
 class Wire:
     """A connection; unusable for good once it was lost."""
 
-    def __init__(self, connection: AbstractConnection, timeout: float) -> None:
+    def __init__(self, connection: AbstractConnection, socket: Socket, timeout: float) -> None:
         self.connection = connection
+        self._socket = socket
         self.timeout = timeout
         self.declared: set[object] = set()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._publishing: AbstractChannel | None = None
+        self._publishing: Channel | None = None
         self._opening = asyncio.Lock()
         connection.closing.add_done_callback(lambda _: self.lose())
 
@@ -70,6 +70,9 @@ class Wire:
     def lose(self) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
+            channels, self._socket.channels = self._socket.channels, {}
+            for channel in channels.values():
+                channel.fail(OutcomeUnknown, "the connection was lost")
 
     async def call(self, work: Awaitable[T]) -> T:
         """The result of one of aiormq's calls, or one of our errors; bounded."""
@@ -89,47 +92,46 @@ class Wire:
         except (rabbit.AMQPError, OSError, RuntimeError) as error:
             raise translated(error) from error
 
-    async def channel(self, *, confirms: bool = False) -> AbstractChannel:
+    async def channel(self) -> AbstractChannel:
+        """A channel of aiormq's, for what is done seldom."""
         if not self.usable:
             raise Unavailable("the connection was lost")
         # A buffer without a bound: what comes is bounded by prefetch and by what we await.
         return await self.call(
-            self.connection.channel(publisher_confirms=confirms, frame_buffer_size=0)
+            self.connection.channel(publisher_confirms=False, frame_buffer_size=0)
         )
+
+    async def open(self, *methods: Frame) -> Channel:
+        """A channel of ours, on which `methods` were answered."""
+        if not self.usable:
+            raise Unavailable("the connection was lost")
+        channels, tune = self._socket.channels, self.connection.connection_tune
+        most = tune.channel_max or MOST_CHANNELS
+        number = next(each for each in range(most, 0, -1) if each not in channels)
+        channel = channels[number] = Channel(
+            number, self._socket.write, tune.frame_max or MOST_FRAME
+        )
+        channel.ended.add_done_callback(lambda _: self._ended(channel))
+        for method in (spec.Channel.Open(), *methods):
+            await self.call(channel.ask(method))
+        return channel
+
+    def _ended(self, channel: Channel) -> None:
+        if self._socket.channels.get(channel.number) is channel:
+            del self._socket.channels[channel.number]
 
     async def publish(self, posts: Sequence[Post]) -> list[SeawallError | None]:
         """Store all, and return what became of each, once the broker has told."""
-        async with self._opening:
-            channel = self._publishing
-            if channel is None or channel.is_closed:
-                channel = self._publishing = await self.channel(confirms=True)
+        channel = self._publishing
+        if channel is None or channel.closed:
+            async with self._opening:
+                channel = self._publishing
+                if channel is None or channel.closed:
+                    channel = self._publishing = await self.open(spec.Confirm.Select())
         fates: list[SeawallError | None] = []
         for start in range(0, len(posts), WINDOW):
-            fates += await self._publish(channel, posts[start : start + WINDOW])
+            fates += await self.call(channel.publish(posts[start : start + WINDOW]))
         return fates
-
-    async def _publish(
-        self, channel: AbstractChannel, posts: Sequence[Post]
-    ) -> list[SeawallError | None]:
-        answers = await self.call(
-            asyncio.gather(
-                *(
-                    channel.basic_publish(  # type: ignore[call-arg]  # `wait` is Channel's own
-                        post.body,
-                        exchange=post.exchange,
-                        routing_key=post.routing_key,
-                        properties=post.properties,
-                        mandatory=True,
-                        wait=False,
-                    )
-                    for post in posts
-                ),
-                return_exceptions=True,
-            )
-        )
-        return [
-            translated(answer) if isinstance(answer, BaseException) else None for answer in answers
-        ]
 
 
 def translated(error: BaseException) -> SeawallError:
@@ -142,15 +144,9 @@ def translated(error: BaseException) -> SeawallError:
     return OutcomeUnknown(text)
 
 
-def _redeclared(text: str) -> Misconfigured:
-    return Misconfigured(text, fix="delete what was declared with other options")
-
-
 _TRANSLATIONS: dict[type[BaseException], Callable[[str], SeawallError]] = {
-    rabbit.PublishError: lambda _: Gone("RabbitMQ: no queue takes it"),
-    rabbit.DeliveryError: lambda _: Full("RabbitMQ: a queue is at its bound"),
     rabbit.ChannelNotFoundEntity: Gone,
-    rabbit.ChannelPreconditionFailed: _redeclared,
+    rabbit.ChannelPreconditionFailed: redeclared,
     rabbit.ChannelAccessRefused: Misconfigured,
 }
 
@@ -182,7 +178,8 @@ class RabbitLink:
             return self._wire
 
     async def _connect(self) -> Wire:
-        connection = aiormq.Connection(self._url, context=self._tls)
+        sharing = Sharing()
+        connection = aiormq.Connection(self._url, context=self._tls, transport_factory=sharing)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.connect()
@@ -193,8 +190,9 @@ class RabbitLink:
         except (OSError, TimeoutError, rabbit.AMQPError, AttributeError) as error:
             reason = str(error) or f"no answer within {CONNECT_TIMEOUT} s"
             raise Unavailable(f"RabbitMQ: {reason}") from error
+        assert sharing.socket is not None
         self.connects += 1
-        return Wire(connection, self._timeout)
+        return Wire(connection, sharing.socket, self._timeout)
 
     async def once(self, key: object, declare: Callable[[AbstractChannel], Awaitable[Any]]) -> None:
         """Declare something, if it was not yet on this connection."""

@@ -8,16 +8,18 @@ time is rejected, which the broker counts as a delivery that failed.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp import commands as spec
 
 from seawall.clock import Clock
 from seawall.concurrency.tasks import Tasks
 from seawall.errors import OutcomeUnknown, SeawallError
 from seawall.messaging.base import Delivery, Subscription
+from seawall.messaging.transports.rabbit_channel import Arrived, Channel
 from seawall.messaging.transports.rabbit_layout import (
     AT,
     ATTEMPTS,
@@ -57,7 +59,7 @@ class Held:
 class _Session:
     """A channel, and what was delivered through it and is not settled."""
 
-    def __init__(self, wire: Wire, channel: AbstractChannel) -> None:
+    def __init__(self, wire: Wire, channel: Channel) -> None:
         self.wire = wire
         self.channel = channel
         self.unsettled: dict[int, Held] = {}  # by delivery tag, which rise
@@ -68,33 +70,30 @@ class _Session:
 
     @property
     def usable(self) -> bool:
-        return self.wire.usable and not self.channel.is_closed
+        return self.wire.usable and not self.channel.closed
 
     @property
     def room(self) -> int:
         """What the broker may still push to the consumer of now."""
         return self.prefetch - sum(1 for tag in self.unsettled if tag > self.first)
 
-    async def settle(self, settled: Sequence[Held]) -> None:
+    def settle(self, settled: Sequence[Held]) -> None:
         """Acknowledge: everything up to a tag at once, where all of that is settled."""
+        unsettled = self.unsettled
         for held in settled:
             held.settled = True
-            self.unsettled.pop(held.tag, None)
-        oldest = next(iter(self.unsettled), self.last + 1)
-        together = [held.tag for held in settled if held.tag < oldest]
-        ack = self.channel.basic_ack
-        if together:
-            await ack(max(together), multiple=True, wait=False)
-        for held in settled:
-            if held.tag > oldest:
-                await ack(held.tag, wait=False)
+            unsettled.pop(held.tag, None)
+        oldest = next(iter(unsettled), self.last + 1)
+        tags = [held.tag for held in settled]
+        up_to = max([tag for tag in tags if tag < oldest], default=0)
+        self.channel.ack([tag for tag in tags if tag > oldest], up_to=up_to)
 
-    async def reject(self, lost: Sequence[Held]) -> None:
+    def reject(self, lost: Sequence[Held]) -> None:
         """Let others have them, and count."""
         for held in lost:
             held.settled = True
             self.unsettled.pop(held.tag, None)
-            await self.channel.basic_reject(held.tag, requeue=True, wait=False)
+        self.channel.reject([held.tag for held in lost])
 
 
 class RabbitReader:
@@ -176,11 +175,10 @@ class RabbitReader:
             return session
         self._forget()
         await self._provision(self._subscription)
-        channel = await wire.channel()
+        channel = await wire.open()
         session = self._session = _Session(wire, channel)
-        wire.lost.add_done_callback(lambda _: self._wake())
-        channel.closing.add_done_callback(lambda _: self._wake())
-        channel.on_consumer_cancel_callbacks.add(self._cancelled)
+        channel.deliver, channel.cancelled = partial(self._arrived, session), self._cancelled
+        channel.ended.add_done_callback(lambda _: self._wake())
         return session
 
     def _forget(self) -> None:
@@ -190,7 +188,7 @@ class RabbitReader:
                 held.settled = True
             self._session = None
 
-    def _cancelled(self, _: Any) -> None:
+    def _cancelled(self) -> None:
         """The broker ended the consumer: its queue was deleted, or its node is leaving."""
         if self._session is not None:
             self._session.consumer = ""
@@ -211,7 +209,7 @@ class RabbitReader:
     @staticmethod
     async def _is_there(session: _Session) -> None:
         """Raises if the broker does not answer."""
-        await session.wire.call(session.channel.basic_qos())
+        await session.wire.call(session.channel.ask(spec.Basic.Qos()))
 
     async def _have_consumer(self, session: _Session, limit: int) -> None:
         """Have the broker push up to `limit`, and wait for what is there already."""
@@ -222,17 +220,17 @@ class RabbitReader:
             if self._buffer or session.room > 0:
                 return
             await self._stop_consuming(session)
-        call = session.wire.call
+        call, ask = session.wire.call, session.channel.ask
         session.first, session.prefetch = session.last, limit
-        await call(session.channel.basic_qos(prefetch_count=limit))
-        answer = await call(session.channel.basic_consume(self._group.queue, self._arrived))
+        await call(ask(spec.Basic.Qos(prefetch_count=limit)))
+        answer = await call(ask(spec.Basic.Consume(queue=self._group.queue)))
         session.consumer = answer.consumer_tag or ""
         # Deliveries come before the answer to what is asked after them: two such questions tell
         # what was there, for a queue hands out in bursts.
         before = -1
         while before < len(self._buffer) < limit:
             before = len(self._buffer)
-            await call(session.channel.basic_qos(prefetch_count=limit))
+            await call(ask(spec.Basic.Qos(prefetch_count=limit)))
 
     async def _stop_consuming(self, session: _Session) -> None:
         if not session.consumer or not session.usable:
@@ -240,12 +238,11 @@ class RabbitReader:
             return
         if session.room > 0:
             # What is on its way when a consumer ends goes back, and counts as delivered. What
-            # earlier acknowledgements made room for comes before the answer to this.
-            message = await session.wire.call(session.channel.basic_get(self._group.queue))
-            if message.delivery_tag is not None:
-                await self._arrived(message)
+            # earlier acknowledgements made room for comes before the answer to this, which may
+            # bring one more.
+            await session.wire.call(session.channel.ask(spec.Basic.Get(queue=self._group.queue)))
         consumer, session.consumer = session.consumer, ""
-        await session.wire.call(session.channel.basic_cancel(consumer))
+        await session.wire.call(session.channel.ask(spec.Basic.Cancel(consumer_tag=consumer)))
 
     async def _change(self, within: float) -> bool:
         """Wait until something happens; false if nothing does."""
@@ -261,25 +258,26 @@ class RabbitReader:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    async def _arrived(self, message: DeliveredMessage) -> None:
-        session = self._session
-        tag = message.delivery_tag
-        if session is None or message.channel is not session.channel or tag is None:
+    def _arrived(self, session: _Session, message: Arrived) -> None:
+        if session is not self._session:
             return
-        properties = message.header.properties
-        headers: Mapping[str, Any] = properties.headers or {}
+        tag, content, body = message
+        headers = content.headers
         at = headers.get(AT, 0)
         held = Held(session, tag, at if isinstance(at, int) else 0)
         session.unsettled[tag] = held
         session.last = tag
-        before = int(headers.get("x-delivery-count", 0))
-        attempt = 1 + before + int(headers.get(ATTEMPTS, 0))
-        place = f"{self._group.queue}/{tag}"
-        found = message_of(place, properties, headers, message.body)
-        dropped = before > 0 or DROPPED in headers
-        failed_at = int(headers.get(FAILED, 0)) / 1000
+        found = message_of(f"{self._group.queue}/{tag}", content, headers, body)
+        attempt, failed_at, damage, dropped = 1, 0.0, "", DROPPED in headers
+        try:
+            before = int(headers.get("x-delivery-count", 0))
+            attempt += before + int(headers.get(ATTEMPTS, 0))
+            failed_at = int(headers.get(FAILED, 0)) / 1000
+            dropped = dropped or before > 0
+        except (ValueError, TypeError) as error:  # written by somebody else
+            damage = f"{ATTEMPTS}: {type(error).__name__}: {error}"
         self._buffer.append(
-            Delivery(found, self._subscription, attempt, held, dropped=dropped, failed_at=failed_at)
+            Delivery(found, self._subscription, attempt, held, damage, dropped, failed_at)
         )
         self.newest = held.at or self.newest
         self._wake()
@@ -317,7 +315,7 @@ class RabbitReader:
         with suppress(SeawallError):
             if lost:
                 await self.pause()
-            await session.wire.call(session.reject(lost))
+                session.reject(lost)
         ends = min((held.until for held in leased if held.until > now), default=None)
         if ends is not None:
             self.watch(ends - now)

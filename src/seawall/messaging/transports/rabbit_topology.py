@@ -4,6 +4,7 @@ Queues are quorum queues: replicated in a cluster, on disk when a publish is con
 count deliveries. Their bounds reject rather than drop.
 """
 
+import uuid
 from typing import Any
 
 from aiormq.abc import AbstractChannel
@@ -11,6 +12,7 @@ from aiormq.abc import AbstractChannel
 from seawall.clock import Clock
 from seawall.errors import Full, Misconfigured
 from seawall.messaging.base import Subscription
+from seawall.messaging.transports.rabbit_channel import Post
 from seawall.messaging.transports.rabbit_layout import (
     DUE,
     UNIT,
@@ -21,7 +23,7 @@ from seawall.messaging.transports.rabbit_layout import (
     level_patterns,
     too_long,
 )
-from seawall.messaging.transports.rabbit_link import Post, RabbitLink
+from seawall.messaging.transports.rabbit_link import RabbitLink
 from seawall.messaging.transports.rabbit_taking import Busy, taken
 
 # RabbitMQ 4 drops a message after 20 deliveries unless told otherwise; attempts are bounded by
@@ -133,10 +135,12 @@ class Topology:
         wire = await self._link.ready()
         try:
             async with taken(wire, group.topic.unread, count, self._clock, exclusive=True) as found:
-                posts = [
-                    Post("", group.queue, message.body, message.header.properties)
-                    for message in found.messages
-                ]
+                posts = []
+                for message in found.messages:
+                    properties = message.header.properties
+                    # Another client's has none: copies of it are to be known as the same.
+                    properties.message_id = properties.message_id or uuid.uuid4().hex
+                    posts.append(Post("", group.queue, message.body, properties))
                 if not posts:
                     return False
                 if any(await wire.publish(posts)):

@@ -29,6 +29,7 @@ from seawall.messaging.base import (
     first_failure,
 )
 from seawall.messaging.facts import LeaseLost
+from seawall.messaging.transports.rabbit_channel import Gone, Post
 from seawall.messaging.transports.rabbit_layout import (
     LETTER,
     LONGEST,
@@ -41,7 +42,7 @@ from seawall.messaging.transports.rabbit_layout import (
     way_of,
     why_not,
 )
-from seawall.messaging.transports.rabbit_link import Gone, Post, RabbitLink
+from seawall.messaging.transports.rabbit_link import RabbitLink
 from seawall.messaging.transports.rabbit_reader import Held, RabbitReader
 from seawall.messaging.transports.rabbit_taking import taken
 from seawall.messaging.transports.rabbit_topology import Topology
@@ -268,7 +269,7 @@ class RabbitTransport:
         for subscription, parcel in parcels.items():
             # One channel a subscription: those of an earlier one are not ours any more.
             session = parcel[-1].session
-            await session.wire.call(session.settle(parcel))
+            session.settle(parcel)
             self._reader(subscription).settled()
 
     async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
