@@ -1,7 +1,7 @@
 """How messages and delays lie in RabbitMQ and NATS: names, headers, ways."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
@@ -10,6 +10,7 @@ from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from seawall.messaging.transports import kafka_records, nats_layout, rabbit_layout
 from seawall.messaging.transports.kafka_records import Topics
+from seawall.messaging.transports.nats_headers import Headers, block, parse_block
 from seawall.messaging.transports.nats_options import Nats
 from seawall.messaging.transports.rabbitmq import RabbitMQ
 
@@ -55,6 +56,27 @@ def test_nats_headers_carry_a_message(
     assert nats_layout.message_of("place", packed, body) == (sent, "")
     copied = nats_layout.copy_of(sent, "copy", attempts=3)
     assert nats_layout.message_of("place", copied, body) == (sent, "")
+
+
+plain = st.text("aZ0-:. \t\r\n=ü", max_size=12)
+
+
+@given(plain | names, st.dictionaries(plain | names, plain | names, max_size=4), st.none() | plain)
+@example("a", {"ce-id": "a", "note": "b: c"}, None)
+@example("a", {"Nats-Rollup": "all"}, None)
+@example("a", {"b": "c\r\nNats-Rollup: all"}, None)
+def test_nats_headers_are_packed_as_they_are_said(
+    name: str, own: dict[str, str], key: str | None
+) -> None:
+    sent = Message(name, b"{}", own, key)
+    packed = nats_layout.block_of(sent)
+    said = nats_layout.headers_of(sent)
+    assert packed == block(said)
+    assert parse_block(packed) == ("", said)
+    found = nats_layout.plain_message(Headers(packed), b"{}")
+    if found is not None:
+        assert (found.id, dict(found.headers), found.key) == (sent.id, sent.headers, sent.key)
+    assert (found is None) == (key is not None or nats_layout.PACKED in said)
 
 
 def test_a_nats_header_that_cannot_be_read_is_damage() -> None:

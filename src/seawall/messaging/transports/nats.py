@@ -32,9 +32,11 @@ from seawall.messaging.transports.nats_headers import block
 from seawall.messaging.transports.nats_later import Later
 from seawall.messaging.transports.nats_layout import (
     HEADROOM,
+    ID,
     MAX_HEADERS,
     Group,
     Topic,
+    block_of,
     copy_of,
     headers_of,
     quoted,
@@ -215,8 +217,9 @@ class NatsTransport:
         posts: list[Post] = []
         due = str(round((self._clock.wall() + delay) * 1000))
         await self._link.ready()
+        most = self.caps.max_body
         for message in messages:
-            post = self._post(place, message, due if delay > 0 else "")
+            post = self._post(place, message, due if delay > 0 else "", most)
             fates.append(post if isinstance(post, Refused) else None)
             if isinstance(post, Post):
                 posts.append(post)
@@ -226,17 +229,17 @@ class NatsTransport:
             for message, fate in zip(messages, fates, strict=True)
         ]
 
-    def _post(self, place: Topic, message: Message, due: str) -> Post | Refused:
-        most = self.caps.max_body
+    @staticmethod
+    def _post(place: Topic, message: Message, due: str, most: int) -> Post | Refused:
         if len(message.body) > most:
             return Refused(f"a body of {len(message.body)} bytes; at most {most} are taken")
-        headers = headers_of(message)
-        packed = block(headers)
+        packed = block_of(message)
         if len(packed) > MAX_HEADERS:
             return Refused(f"{len(packed)} bytes of headers; at most {MAX_HEADERS} are taken")
         if not due:
             return Post(place.subject, message.body, packed)
-        headers = copy_of(message, f"later:{headers['Nats-Msg-Id']}", due=due, target=place.subject)
+        name = f"later:{headers_of(message)[ID]}"
+        headers = copy_of(message, name, due=due, target=place.subject)
         return Post(place.later, message.body, block(headers))
 
     async def _store(

@@ -15,32 +15,39 @@ END = b"\r\n\r\n"
 class Headers(Mapping[str, str]):
     """The headers of a block; of one that comes twice, the last."""
 
-    __slots__ = ("_read", "block")
+    __slots__ = ("_begin", "_read", "block")
 
     def __init__(self, block: bytes) -> None:
         self.block = block
+        self._begin = 0
         self._read: dict[str, str] | None = None
+
+    def skip(self, end: int) -> None:
+        """Leave out those up to the break at `end`, while none was read."""
+        self._begin = end
 
     def read(self) -> dict[str, str]:
         """All of them. Not to be changed."""
         found = self._read
         if found is None:
-            _, found = parse_block(self.block)
+            block = self.block
+            if self._begin:
+                block = VERSION.encode() + block[self._begin :]
+            _, found = parse_block(block)
             self._read = found
         return found
-
-    def _lacks(self, name: str) -> bool:
-        """Seen without reading them."""
-        return self._read is None and name.encode() not in self.block
 
     def __getitem__(self, name: str) -> str:
         return self.read()[name]
 
     def get(self, name: str, default: Any = None, /) -> Any:
-        return default if self._lacks(name) else self.read().get(name, default)
+        # Seen without reading them.
+        if self._read is None and name.encode() not in self.block:
+            return default
+        return self.read().get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and not self._lacks(name) and name in self.read()
+        return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.read())

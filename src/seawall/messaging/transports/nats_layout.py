@@ -15,11 +15,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from seawall.messaging.base import DeadLetter, Message, Subscription, Waiting
-from seawall.messaging.transports.nats_headers import Headers
+from seawall.messaging.transports.nats_headers import Headers, block
 
 # Ours begin with these; whatever else a message carries is its own.
 ID = "Nats-Msg-Id"  # what the server recognises duplicates by
@@ -38,10 +39,11 @@ DIED = "Seawall-Died"  # likewise, where it is not when the server stored the le
 EDITED = "Seawall-Edited"  # likewise, when an operator changed a letter
 
 _OURS = ("Nats-", "Seawall-")
-_FIRST, _MARKS = b"NATS/1.0\r\nNats-Msg-Id: ", (b"\nNats-", b"\nSeawall-")
+_FIRST = b"NATS/1.0\r\nNats-Msg-Id: "
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_LINES = re.compile(r"(?:(?!Nats-|Seawall-)[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [!-~](?:[ -~]*[!-~])?\n)*")
+_NAME = re.compile(r"(?!Nats-|Seawall-)[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PRINTABLE = bytes(range(0x20, 0x7F))
 
 MAX_HEADERS = 12 * 1024  # bytes; a dead letter adds up to 24 KiB for its error
 
@@ -115,15 +117,40 @@ class Group:
         )
 
 
+@lru_cache(maxsize=1_000)
+def _is_name(name: str) -> bool:
+    """Whether a header may be called so. There are few names in many messages."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _plain(message: Message) -> bool:
     """Whether everything about the message is text that headers carry as it is."""
-    if not _VALUE.fullmatch(message.id):
-        return False
-    if message.key is not None and not _VALUE.fullmatch(message.key):
-        return False
-    # One look at all of them: it is done for each message.
-    lines = "".join([f"{name}: {text}\n" for name, text in message.headers.items()])
-    return _LINES.fullmatch(lines) is not None and lines.count("\n") == len(message.headers)
+    texts = [message.id, *message.headers.values()]
+    if message.key is not None:
+        texts.append(message.key)
+    return all(map(_is_name, message.headers)) and all(map(_VALUE.fullmatch, texts))
+
+
+def block_of(message: Message) -> bytes:
+    """The headers that a message is published with, as they travel.
+
+    As `headers_of` has them; of a message that is plain, as nearly all are, in one piece: that is
+    done for each one.
+    """
+    own, key = message.headers, message.key
+    if key is None and all(map(_is_name, own)):
+        lines = "".join([f"{name}: {text}\r\n" for name, text in own.items()])
+        text = f"NATS/1.0\r\n{ID}: {message.id}\r\n{lines}\r\n"
+        if text.isascii():
+            packed = text.encode()
+            breaks = packed.translate(None, _PRINTABLE)
+            if (
+                breaks == b"\r\n" * (len(own) + 3)
+                and b" \r\n" not in packed  # as is behind an empty value, too
+                and b":  " not in packed
+            ):
+                return packed
+    return block(headers_of(message))
 
 
 def headers_of(message: Message) -> dict[str, str]:
@@ -159,15 +186,21 @@ _NAMES = {
 }
 
 
-def plain_message(block: bytes, body: bytes) -> Message | None:
-    """The message whose headers are `block`, if it lies as we publish one without a key: its id
-    first, and nothing else that is the server's or ours."""
-    at = len(_FIRST)
-    if not block.startswith(_FIRST) or any(block.find(mark, at) >= 0 for mark in _MARKS):
+def plain_message(headers: Headers, body: bytes) -> Message | None:
+    """The message with these headers, if it lies as we publish one without a key: its id first, and
+    nothing else that is the server's or ours. They are its own from here on."""
+    block, at = headers.block, len(_FIRST)
+    if (
+        not block.startswith(_FIRST)
+        or block.find(b"\nNats-", at) >= 0
+        or block.find(b"\nSeawall-", at) >= 0
+    ):
         return None
     end = block.find(b"\r\n", at)
-    name = block[at:end].decode(errors="replace")
-    return Message(name, body, Headers(b"NATS/1.0" + block[end:])) if name else None
+    if end == at:
+        return None
+    headers.skip(end)
+    return Message(block[at:end].decode(errors="replace"), body, headers)
 
 
 def message_of(place: str, headers: Mapping[str, str], body: bytes) -> tuple[Message, str]:

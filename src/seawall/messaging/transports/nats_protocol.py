@@ -89,15 +89,16 @@ class Parser:
     def _parse(self, data: bytes, ops: list[Op]) -> int:
         """Appends to `ops`; returns where the first incomplete one begins."""
         at = self._need = 0
+        have = len(data)
         while (end := data.find(b"\r\n", at)) >= 0:
-            if data.startswith((b"MSG ", b"HMSG "), at):
+            if data.startswith((b"HMSG ", b"MSG "), at):
                 words = data[at:end].split()
                 begin = end + 2
                 over = begin + int(words[-1])
-                if over + 2 > len(data):
+                if over + 2 > have:
                     self._need = over + 2 - at
                     return at
-                ops.append(_message(words, data[begin:over]))
+                ops.append(_message(words, data, begin, over))
                 at = over + 2
                 continue
             op = _other(data[at:end])
@@ -109,19 +110,20 @@ class Parser:
         return at
 
 
-def _message(words: list[bytes], content: bytes) -> Msg:
+def _message(words: list[bytes], data: bytes, begin: int, over: int) -> Msg:
+    """What a first line said, and what came behind it, from `begin` to `over`."""
     subject, sid = words[1].decode(), int(words[2])
     if words[0] == b"MSG":
-        return Msg(subject, sid, words[3].decode() if len(words) == 5 else "", {}, content)
-    size = int(words[-2])
-    block = content[:size]
-    if not block.endswith(END):
+        return Msg(subject, sid, words[3].decode() if len(words) == 5 else "", {}, data[begin:over])
+    body = begin + int(words[-2])
+    block = data[begin:body]
+    if body > over or not block.endswith(END):
         raise ValueError(block)
     reply = words[3].decode() if len(words) == 6 else ""
     if block.startswith(PLAIN):
-        return Msg(subject, sid, reply, Headers(block), content[size:])
+        return Msg(subject, sid, reply, Headers(block), data[body:over])
     status, headers = parse_block(block)
-    return Msg(subject, sid, reply, headers, content[size:], status)
+    return Msg(subject, sid, reply, headers, data[body:over], status)
 
 
 def _other(line: bytes) -> Op | None:

@@ -51,7 +51,7 @@ class Pulls:
     def arrived(self, stream: str) -> None:
         """A message of this stream came."""
         request = self._pulls.get(stream)
-        if request is None or request.over:
+        if request is None or request.left <= 0 or request.status:
             request = self._waits.get(stream)
         if request is not None:
             request.left -= 1

@@ -299,22 +299,24 @@ class NatsReader:
             self._changed.set_result(None)
 
     def _arrived(self, msg: Msg) -> None:
-        if msg.reply:
-            stream, deliveries = origin(msg.reply)
-            self._buffer.append(self._delivery(msg, deliveries))
+        reply = msg.reply
+        if reply:
+            stream, deliveries = origin(reply)
+            until = self._clock.now() + self._lease
+            headers = msg.headers
+            plain = plain_message(headers, msg.data) if type(headers) is Headers else None
+            if plain is not None:  # as nearly all are
+                held, dropped = Held(reply, 0, until), deliveries > 1
+                found = Delivery(plain, self._subscription, deliveries, held, "", dropped)
+            else:
+                found = self._other_delivery(msg, deliveries, until)
+            self._buffer.append(found)
             self._pulls.arrived(stream)
         else:
             self._pulls.ended(msg)
-        self._wake()
-
-    def _delivery(self, msg: Msg, deliveries: int) -> Delivery:
-        until = self._clock.now() + self._lease
-        if type(msg.headers) is Headers:
-            plain = plain_message(msg.headers.block, msg.data)
-            if plain is not None:  # as nearly all are
-                held = Held(msg.reply, 0, until)
-                return Delivery(plain, self._subscription, deliveries, held, dropped=deliveries > 1)
-        return self._other_delivery(msg, deliveries, until)
+        changed = self._changed
+        if changed is not None and not changed.done():
+            changed.set_result(None)
 
     def _other_delivery(self, msg: Msg, deliveries: int, until: float) -> Delivery:
         headers = msg.headers
