@@ -127,6 +127,9 @@ class Caps:
     keeps_failed_at: bool = True  # else a dead letter knows only its last failure
     peeks: bool = True  # else `peek` is refused: to look at a message is to receive it there
     lists: bool = True  # else `subscriptions` is refused: the broker does not tell its groups
+    # Messages that go best into one `publish`. Where storing them takes about as long as making the
+    # next ones, it is half of what a busy process has under way: one half is made meanwhile.
+    batch: int = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,14 @@ class Publisher:
         *,
         observer: Observer = ignore,
         clock: Clock = SYSTEM,
-        batch: int = 256,
+        batch: int | None = None,  # messages at once, at most; None: as many as `caps` say
     ) -> None:
         self._transport = transport
         self._observer = observer
         self._clock = clock
-        self._batcher: Batcher[_Parcel, None] = Batcher(self._send, cap=batch)
+        self._batcher: Batcher[_Parcel, None] = Batcher(
+            self._send, cap=batch or transport.caps.batch
+        )
 
     async def publish(self, topic: str, message: Message, *, delay: float = 0.0) -> None:
         """Store `message`.

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from seawall.errors import OutcomeUnknown, Refused, Unavailable
-from seawall.messaging.base import Message, Receipt, Subscription
+from seawall.messaging.base import Caps, Message, Receipt, Subscription
 from seawall.messaging.facts import Published, PublishFailed
 from seawall.messaging.publisher import Publisher
 from seawall.messaging.transports.memory import MAX_BODY, MemoryTransport
@@ -47,6 +48,19 @@ async def test_concurrent_calls_make_one_batch_a_topic_and_delay(transport: Reco
     assert transport.calls == [("a", 0, ["1", "3"]), ("b", 0, ["2"]), ("a", 5, ["4"])]
     published = [(fact.topic, fact.messages) for fact in facts if isinstance(fact, Published)]
     assert published == [("a", 2), ("b", 1), ("a", 1)]
+
+
+async def test_a_transport_says_how_large_a_batch_is() -> None:
+    class Small(Recording):
+        @property
+        def caps(self) -> Caps:
+            return replace(super().caps, batch=2)
+
+    transport = Small()
+    await transport.open()
+    async with Publisher(transport) as publisher:
+        await asyncio.gather(*(publisher.publish("t", Message(str(n), b"")) for n in range(5)))
+    assert [ids for _, _, ids in transport.calls] == [["0", "1"], ["2", "3"], ["4"]]
 
 
 async def test_order_is_kept(transport: Recording) -> None:

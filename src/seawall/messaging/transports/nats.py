@@ -59,6 +59,8 @@ USUAL_MAX_PAYLOAD = 1024 * 1024  # bytes: the server's default, until it told it
 DEAD_LETTERS = 100_000  # a group's; then `dead` raises `Full` and the message stays pending
 MAX_ERROR = 4_000  # characters of a dead letter's error
 
+BATCH = 128  # messages of one publish, of a busy process
+
 USUAL_LEASE = 30.0  # seconds, of a group that was provisioned and not yet fetched from
 
 
@@ -109,6 +111,7 @@ class NatsTransport:
             native_delay=True,
             replay=True,
             max_body=(self._link.max_payload or USUAL_MAX_PAYLOAD) - HEADROOM,
+            batch=BATCH,
         )
 
     async def open(self) -> None:
