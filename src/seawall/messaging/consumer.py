@@ -267,12 +267,15 @@ class Consumer:
             self._observer(ConsumerRecovered(self.subscription))
         self._watchdog.delivered()
         holding, lanes, last = self._holding, self._holding.lanes, self._policy.attempts
-        for delivery in deliveries:
-            message = delivery.message
-            if lanes is not None and lanes.is_parked(message.key, message.id):
-                await self._handling.bury(delivery)
-            else:
-                holding.put(delivery, alone=delivery.dropped and delivery.attempt == last)
+        if lanes is None and not any(delivery.dropped for delivery in deliveries):
+            holding.buffer.extend(deliveries)  # nearly always
+        else:
+            for delivery in deliveries:
+                message = delivery.message
+                if lanes is not None and lanes.is_parked(message.key, message.id):
+                    await self._handling.bury(delivery)
+                else:
+                    holding.put(delivery, alone=delivery.dropped and delivery.attempt == last)
         holding.arrived()
 
     async def _handle_alone(self) -> None:

@@ -99,11 +99,18 @@ class Handling:
             if not buffer:
                 await holding.wait_idle()
                 continue
-            turn_ends = clock.now() + TURN
+            now = clock.now()
+            turn_ends = now + TURN
             while buffer:
+                if now >= turn_ends:
+                    holding.rest()
+                    await clock.sleep(0)
+                    now = clock.now()
+                    turn_ends = now + TURN
+                    continue
                 delivery = buffer.popleft()
                 slot.delivery = delivery
-                slot.since = clock.now()
+                slot.since = now
                 holding.running += 1
                 if buffer and holding.idle and not holding.spreading:
                     # Runs when this worker waits for the first time: handlers that never wait
@@ -113,10 +120,7 @@ class Handling:
                 await handle(slot, delivery)
                 slot.delivery = None
                 holding.running -= 1
-                if clock.now() >= turn_ends:
-                    holding.rest()
-                    await clock.sleep(0)
-                    turn_ends = clock.now() + TURN
+                now = clock.now()
             holding.rest()
 
     async def _handle(self, slot: Slot, delivery: Delivery) -> Exception | None:
