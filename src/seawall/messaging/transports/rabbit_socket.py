@@ -6,6 +6,7 @@ them goes on to it. Ours (see `rabbit_channel`) are numbered from the highest on
 
 import asyncio
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from aiormq.connection import TransportFactory
@@ -25,12 +26,12 @@ TELL_EVERY = 1.0  # seconds
 class Socket(asyncio.StreamReaderProtocol):
     """What a connection brings, to whom it is for."""
 
-    def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(reader, loop=loop)
+    def __init__(self, reader: asyncio.StreamReader, now: Callable[[], float]) -> None:
+        super().__init__(reader, loop=asyncio.get_running_loop())
         self.channels: dict[int, Channel] = {}
         self.transport: asyncio.Transport | None = None
-        self._now = loop.time
-        self._told = loop.time()
+        self._now = now
+        self._told = now()
         self._splitter = Splitter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,7 +79,7 @@ class Sharing(TransportFactory):
         tls = await provider.get_context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=LIMIT, loop=loop)
-        socket = self.socket = Socket(reader, loop)
+        socket = self.socket = Socket(reader, loop.time)
         transport, _ = await loop.create_connection(
             lambda: socket, url.host or "localhost", url.port or 0, ssl=tls, **options
         )
