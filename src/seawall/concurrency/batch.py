@@ -25,7 +25,7 @@ class BatchSnapshot:
 
 
 class Batcher(Generic[T, R]):
-    """Turns concurrent `submit(item)` calls into `flush(items)` calls, one at a time.
+    """Turns concurrent `submit(item)` calls into `flush(items)` calls, `under_way` at a time.
 
     `flush` returns one result an item, in order; where that result is an exception, it is
     raised to that item's caller, and an exception that `flush` raises goes to all callers of
@@ -39,6 +39,7 @@ class Batcher(Generic[T, R]):
         *,
         cap: int = 256,  # items a batch: beyond it throughput no longer grows (measured)
         waiting: int = 10_000,  # items: a burst of seconds at full rate; then `Full`
+        under_way: int = 1,  # flushes; they are begun in order and may end in another
     ) -> None:
         self._flush = flush
         self._cap = cap
@@ -47,7 +48,9 @@ class Batcher(Generic[T, R]):
         self._in_flight = 0
         self._flushes = 0
         self._closed = False
-        self._flusher: asyncio.Task[None] | None = None
+        self._under_way = under_way
+        self._flushers = 0
+        self._beginning = False  # one of them is about to take what waits
         self._tasks = Tasks()
 
     async def submit(self, item: T) -> R:
@@ -61,8 +64,10 @@ class Batcher(Generic[T, R]):
             raise Full(f"{len(self._queue)} items wait already")
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((item, result))
-        if self._flusher is None:
-            self._flusher = self._tasks.start(self._flush_all(), name="batch")
+        if self._flushers < self._under_way and not self._beginning:
+            self._flushers += 1
+            self._beginning = True
+            self._tasks.start(self._flush_all(), name="batch")
         return await result
 
     def snapshot(self) -> BatchSnapshot:
@@ -80,13 +85,14 @@ class Batcher(Generic[T, R]):
         await self.aclose()
 
     async def _flush_all(self) -> None:
+        self._beginning = False
         try:
             while self._queue:
                 batch = self._take()
                 if batch:
                     await self._flush_one(batch)
         finally:
-            self._flusher = None
+            self._flushers -= 1
             for _, result in self._queue:  # only if this task was cancelled
                 result.cancel()
             self._queue.clear()
@@ -101,7 +107,7 @@ class Batcher(Generic[T, R]):
         return [pair for pair in taken if not pair[1].done()]
 
     async def _flush_one(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
-        self._in_flight = len(batch)
+        self._in_flight += len(batch)
         self._flushes += 1
         try:
             results = await self._flush([item for item, _ in batch])
@@ -122,7 +128,7 @@ class Batcher(Generic[T, R]):
                 else:
                     result.set_result(value)
         finally:
-            self._in_flight = 0
+            self._in_flight -= len(batch)
 
 
 def _own(error: Exception) -> Exception:

@@ -130,6 +130,9 @@ class Caps:
     # Messages that go best into one `publish`. Where storing them takes about as long as making the
     # next ones, it is half of what a busy process has under way: one half is made meanwhile.
     batch: int = 256
+    # Calls of `publish` that may be under way together: their messages are stored in the order in
+    # which they were begun.
+    publishes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ class Publisher:
     """Publishes through one transport.
 
     `publish` returns once the message is as durable as the transport's `caps.durability` says.
-    Calls made while a batch is under way travel together in the next one. Messages published in
-    order by one task stay in order; so do those of concurrent tasks, in the order of the calls.
+    Calls made while as many batches are under way as the transport bears travel together in the
+    next one. Messages published in order by one task stay in order; so do those of concurrent
+    tasks, in the order of the calls.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Publisher:
         self._transport = transport
         self._observer = observer
         self._clock = clock
+        caps = transport.caps
         self._batcher: Batcher[_Parcel, None] = Batcher(
-            self._send, cap=batch or transport.caps.batch
+            self._send, cap=batch or caps.batch, under_way=caps.publishes
         )
+        self._beginning = 0  # calls of the transport that the loop is still to make
 
     async def publish(self, topic: str, message: Message, *, delay: float = 0.0) -> None:
         """Store `message`.
@@ -63,14 +66,15 @@ class Publisher:
         groups: dict[tuple[str, float], list[int]] = {}
         for place, parcel in enumerate(parcels):
             groups.setdefault((parcel.topic, parcel.delay), []).append(place)
-        if len(groups) == 1:
+        if len(groups) == 1 and not self._beginning:
             ((topic, delay),) = groups
             receipts = await self._store(topic, delay, [parcel.message for parcel in parcels])
             return [receipt.error for receipt in receipts]
         fates: list[Exception | None] = [None] * len(parcels)
+        self._beginning += len(groups)
         stored = await asyncio.gather(
             *(
-                self._store(topic, delay, [parcels[place].message for place in places])
+                self._in_turn(topic, delay, [parcels[place].message for place in places])
                 for (topic, delay), places in groups.items()
             )
         )
@@ -78,6 +82,12 @@ class Publisher:
             for place, receipt in zip(places, receipts, strict=True):
                 fates[place] = receipt.error
         return fates
+
+    async def _in_turn(
+        self, topic: str, delay: float, messages: Sequence[Message]
+    ) -> Sequence[Receipt]:
+        self._beginning -= 1
+        return await self._store(topic, delay, messages)
 
     async def _store(
         self, topic: str, delay: float, messages: Sequence[Message]

@@ -1,9 +1,16 @@
-"""What is peculiar to RabbitMQ: a topic without a group keeps its messages for the first one."""
+"""What is peculiar to RabbitMQ: a topic without a group keeps its messages for the first one, and
+publishes are under way together."""
+
+import asyncio
 
 import pytest
 
+from seawall.errors import Unavailable
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
+from seawall.messaging.publisher import Publisher
+from seawall.messaging.transports.rabbit_layout import Topic
+from seawall.messaging.transports.rabbitmq import RabbitTransport
 from tests.support import servers
 from tests.support.brokers import PATIENCE, chosen
 
@@ -31,5 +38,55 @@ async def test_the_first_group_gets_what_was_published_before_it(
         ]
         assert found == ["a", "b"]
         assert not await transport.fetch(later, 1, wait=0.2, lease=30)
+    finally:
+        await transport.aclose()
+
+
+async def test_publishes_under_way_together_are_stored_in_their_order(
+    rabbitmq: servers.RabbitServer, unique: str
+) -> None:
+    transport = open_transport(rabbitmq.url)
+    sub = Subscription(unique, "g")
+    try:
+        await transport.provision([sub])
+        cold = open_transport(rabbitmq.url)  # it connects and declares with the first of them
+        try:
+            async with Publisher(cold, batch=3) as publisher:
+                await asyncio.gather(
+                    *(publisher.publish(unique, Message(str(n), b"")) for n in range(100))
+                )
+        finally:
+            await cold.aclose()
+        found: list[str] = []
+        while len(found) < 100:
+            deliveries = await transport.fetch(sub, 100, wait=5, lease=30)
+            assert deliveries
+            found += [delivery.message.id for delivery in deliveries]
+        assert found == [str(n) for n in range(100)]
+    finally:
+        await transport.aclose()
+
+
+async def test_what_would_be_stored_behind_a_later_message_is_not_stored(
+    rabbitmq: servers.RabbitServer, unique: str
+) -> None:
+    """Somebody deletes a topic while it is published to: who is not told so keeps the order."""
+    transport = open_transport(rabbitmq.url)
+    assert isinstance(transport, RabbitTransport)
+    sub = Subscription(unique, "g")
+    try:
+        await transport.provision([sub])
+        await transport.publish(unique, [Message("first", b"")])
+        link, exchange = transport._link, Topic.of(unique).exchange
+        await link.on_channel(lambda channel: channel.exchange_delete(exchange))
+        both = await asyncio.gather(
+            transport.publish(unique, [Message("a", b"")]),
+            transport.publish(unique, [Message("b", b"")]),
+        )
+        told = [receipts[0].error for receipts in both]
+        assert isinstance(told[0], Unavailable)
+        assert told[1] is None
+        (again,) = await transport.publish(unique, [Message("a", b"")])
+        assert again.error is None
     finally:
         await transport.aclose()

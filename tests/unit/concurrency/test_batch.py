@@ -47,6 +47,31 @@ async def test_what_arrives_during_a_flush_is_the_next_batch_up_to_the_cap() -> 
     assert batcher.snapshot() == BatchSnapshot(0, 0, 3)
 
 
+async def test_flushes_are_under_way_together_as_far_as_they_may_be() -> None:
+    sink = Sink()
+    sink.gate.clear()
+    batcher = Batcher(sink, under_way=2)
+    async with asyncio.TaskGroup() as tasks:
+        calls = []
+        for n in range(2):
+            calls.append(tasks.create_task(batcher.submit(n)))
+            await eventually(lambda n=n: len(sink.batches) == n + 1)  # type: ignore[misc]
+        calls += [tasks.create_task(batcher.submit(n)) for n in (2, 3)]
+        await eventually(lambda: batcher.snapshot() == BatchSnapshot(2, 2, 2))
+        sink.gate.set()
+    await batcher.aclose()
+    assert [call.result() for call in calls] == [0, 10, 20, 30]
+    assert sink.batches == [[0], [1], [2, 3]]
+    assert batcher.snapshot() == BatchSnapshot(0, 0, 3)
+
+
+async def test_calls_of_one_moment_are_one_flush_though_more_may_be_under_way() -> None:
+    sink = Sink()
+    async with Batcher(sink, under_way=4) as batcher:
+        await asyncio.gather(*(batcher.submit(n) for n in range(5)))
+    assert sink.batches == [[0, 1, 2, 3, 4]]
+
+
 async def test_concurrent_calls_travel_together_from_the_start() -> None:
     sink = Sink()
     batcher = Batcher(sink)

@@ -11,6 +11,7 @@ from seawall.messaging.base import Caps, Message, Receipt, Subscription
 from seawall.messaging.facts import Published, PublishFailed
 from seawall.messaging.publisher import Publisher
 from seawall.messaging.transports.memory import MAX_BODY, MemoryTransport
+from tests.support.waiting import eventually
 
 
 class Recording(MemoryTransport):
@@ -61,6 +62,32 @@ async def test_a_transport_says_how_large_a_batch_is() -> None:
     async with Publisher(transport) as publisher:
         await asyncio.gather(*(publisher.publish("t", Message(str(n), b"")) for n in range(5)))
     assert [ids for _, _, ids in transport.calls] == [["0", "1"], ["2", "3"], ["4"]]
+
+
+async def test_a_batch_of_several_topics_is_not_overtaken() -> None:
+    class Together(Recording):
+        gate = asyncio.Event()
+
+        @property
+        def caps(self) -> Caps:
+            return replace(super().caps, publishes=2)
+
+        async def publish(
+            self, topic: str, messages: Sequence[Message], *, delay: float = 0.0
+        ) -> Sequence[Receipt]:
+            receipts = await super().publish(topic, messages, delay=delay)
+            await self.gate.wait()
+            return receipts
+
+    transport = Together()
+    await transport.open()
+    async with Publisher(transport, batch=2) as publisher, asyncio.TaskGroup() as tasks:
+        tasks.create_task(publisher.publish("a", Message("1", b"")))
+        await eventually(lambda: len(transport.calls) == 1)
+        for topic, name in (("a", "2"), ("b", "3"), ("a", "4")):
+            tasks.create_task(publisher.publish(topic, Message(name, b"")))
+        transport.gate.set()
+    assert [ids for topic, _, ids in transport.calls if topic == "a"] == [["1"], ["2"], ["4"]]
 
 
 async def test_order_is_kept(transport: Recording) -> None:

@@ -58,21 +58,14 @@ def returned(name: str, key: str) -> tuple[Frame | ContentHeader | ContentBody, 
     return method, content(name, 2), ContentBody(b"{}")
 
 
-async def fates(broker: Broker, *posts: Post) -> "asyncio.Task[list[SeawallError | None]]":
-    before = len(broker.sent)
-    publishing = Tasks().start(broker.channel.publish(posts))
-    await eventually(lambda: len(broker.sent) > before)
-    return publishing
-
-
 def kinds(found: list[SeawallError | None]) -> list[type[SeawallError] | None]:
     return [None if fate is None else type(fate) for fate in found]
 
 
 async def test_confirmations_are_counted_in_any_order() -> None:
     broker = Broker()
-    first = await fates(broker, post("a"), post("b"), post("c"))
-    second = await fates(broker, post("d"), post("e"))
+    first = broker.channel.publish([post("a"), post("b"), post("c")])
+    second = broker.channel.publish([post("d"), post("e")])
     broker.say(spec.Basic.Ack(delivery_tag=5))
     broker.say(spec.Basic.Nack(delivery_tag=2))
     assert not first.done()
@@ -84,7 +77,7 @@ async def test_confirmations_are_counted_in_any_order() -> None:
 
 async def test_what_no_queue_takes_is_told_of_that_message() -> None:
     broker = Broker()
-    publishing = await fates(broker, post("a"), post("a", "nowhere"), post("a", "nowhere"))
+    publishing = broker.channel.publish([post("a"), post("a", "nowhere"), post("a", "nowhere")])
     broker.say(*returned("a", "nowhere"))
     broker.say(*returned("a", "nowhere"))
     broker.say(spec.Basic.Ack(delivery_tag=3, multiple=True))
@@ -99,7 +92,7 @@ async def test_a_broker_that_closes_it_tells_all_who_wait(
     code: int, error: type[SeawallError]
 ) -> None:
     broker = Broker()
-    publishing = await fates(broker, post("a"), post("b"))
+    publishing = broker.channel.publish([post("a"), post("b")])
     asking = Tasks().start(broker.channel.ask(spec.Basic.Qos()))
     await eventually(lambda: "Basic.Qos" in broker.methods())
     broker.say(spec.Basic.Ack(delivery_tag=1))
@@ -110,7 +103,7 @@ async def test_a_broker_that_closes_it_tells_all_who_wait(
     assert broker.methods()[-1] == "Channel.CloseOk"
     assert broker.channel.ended.done()
     with pytest.raises(OutcomeUnknown):
-        await broker.channel.publish([post("c")])
+        broker.channel.publish([post("c")])
     with pytest.raises(OutcomeUnknown):
         broker.channel.ack([1])
 

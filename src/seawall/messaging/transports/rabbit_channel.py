@@ -74,6 +74,10 @@ class Arrived(NamedTuple):
     body: bytes
 
 
+# What became of messages, in their order: None for stored.
+Fates = asyncio.Future[list[SeawallError | None]]
+
+
 class _Batch:
     """What became of messages that were sent together."""
 
@@ -81,14 +85,14 @@ class _Batch:
         self.posts = posts
         self.fates: list[SeawallError | None] = [None] * len(posts)
         self.missing = len(posts)
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: Fates = asyncio.get_running_loop().create_future()
 
     def tell(self, place: int, fate: SeawallError | None) -> None:
         if fate is not None:
             self.fates[place] = fate
         self.missing -= 1
         if self.missing == 0 and not self.done.done():
-            self.done.set_result(None)
+            self.done.set_result(self.fates)
 
 
 class Channel:
@@ -144,8 +148,8 @@ class Channel:
 
     # Publishing
 
-    async def publish(self, posts: Sequence[Post]) -> list[SeawallError | None]:
-        """Have all stored, and return what became of each, once the broker has told."""
+    def publish(self, posts: Sequence[Post]) -> Fates:
+        """Send some, to be stored: done once the broker has told what became of each."""
         self._check()
         number, most, ways = self.number, self._most, self._ways
         pieces: list[bytes] = []
@@ -157,8 +161,7 @@ class Channel:
             self._published += 1
             self._unconfirmed[self._published] = batch, place
         self._send(b"".join(pieces))
-        await batch.done
-        return batch.fates
+        return batch.done
 
     def _way(self, exchange: str, key: str) -> bytes:
         if len(self._ways) >= WAYS:

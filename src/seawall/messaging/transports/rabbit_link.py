@@ -37,9 +37,6 @@ from seawall.messaging.transports.rabbit_socket import Sharing, Socket
 CONNECT_TIMEOUT = 2.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds that a connection gets to say goodbye
 
-# Messages on their way to be confirmed, of one call.
-WINDOW = 256
-
 # Where the broker sets no bound to them.
 MOST_CHANNELS, MOST_FRAME = 65_535, 128 * 1024  # bytes
 
@@ -122,16 +119,17 @@ class Wire:
 
     async def publish(self, posts: Sequence[Post]) -> list[SeawallError | None]:
         """Store all, and return what became of each, once the broker has told."""
+        return await (await self.send(posts))
+
+    async def send(self, posts: Sequence[Post]) -> Awaitable[list[SeawallError | None]]:
+        """Send all; what is returned is to be awaited, and gives what became of each."""
         channel = self._publishing
         if channel is None or channel.closed:
             async with self._opening:
                 channel = self._publishing
                 if channel is None or channel.closed:
                     channel = self._publishing = await self.open(spec.Confirm.Select())
-        fates: list[SeawallError | None] = []
-        for start in range(0, len(posts), WINDOW):
-            fates += await self.call(channel.publish(posts[start : start + WINDOW]))
-        return fates
+        return self.call(channel.publish(posts))
 
 
 def translated(error: BaseException) -> SeawallError:

@@ -50,6 +50,9 @@ from seawall.messaging.transports.rabbit_topology import Topology
 # A larger body would hold up everybody else on the connection for tens of milliseconds.
 MAX_BODY = 8 * 1024 * 1024  # bytes
 
+# A message waits for none before it that the broker is still writing to disk, up to so many.
+PUBLISHES = 8
+
 BACKLOG = 1_000_000  # messages a group may be behind; then `publish` refuses with `Full`
 UNREAD = 100_000  # messages kept of a topic that has no group yet; the oldest go
 DEAD_LETTERS = 100_000  # a group's; then `dead` raises `Full` and the message stays pending
@@ -136,6 +139,8 @@ class RabbitTransport:
         self._readers: dict[Subscription, RabbitReader] = {}
         self._me = uuid.uuid4().hex[:12]
         self._serial = itertools.count()
+        self._in_order = asyncio.Lock()  # held from what is asked before a publish until it is sent
+        self._sent: dict[Topic, int] = {}  # the last publish to each
         self.lost = 0  # settlements refused because the lease had been lost
 
     @property
@@ -146,6 +151,7 @@ class RabbitTransport:
             native_delay=True,
             replay=False,
             max_body=MAX_BODY,
+            publishes=PUBLISHES,
             counts_delayed=False,
             peeks=False,
             lists=False,
@@ -191,19 +197,9 @@ class RabbitTransport:
         if too_long(topic):
             raise Refused(f"RabbitMQ takes no topic with a name as long as {topic!r}")
         place = Topic.of(topic)
-        await self._topology.topic(place)
-        if delay > 0:
-            exchange, key = await self._way(delay, place.due)
-        else:
-            exchange, key = place.exchange, ""
-        at = round(self._clock.wall() * 1000)
         fates: list[Exception | None] = [self._refusal(message) for message in messages]
-        posts = [
-            Post(exchange, key, message.body, properties_of(message, at=at))
-            for message, fate in zip(messages, fates, strict=True)
-            if fate is None
-        ]
-        stored = iter(await self._store(place, posts) if posts else ())
+        good = [message for message, fate in zip(messages, fates, strict=True) if fate is None]
+        stored = iter(await self._store(place, good, delay) if good else ())
         return [
             Receipt(message.id, next(stored) if fate is None else fate)
             for message, fate in zip(messages, fates, strict=True)
@@ -223,16 +219,33 @@ class RabbitTransport:
         await self._topology.delays(top)
         return level_name(top), key
 
-    async def _store(self, place: Topic, posts: Sequence[Post]) -> list[SeawallError | None]:
-        wire = await self._link.ready()
-        fates = await wire.publish(posts)
+    async def _store(
+        self, place: Topic, messages: Sequence[Message], delay: float
+    ) -> list[SeawallError | None]:
+        async with self._in_order:
+            await self._topology.topic(place)
+            exchange, key = place.exchange, ""
+            if delay > 0:
+                exchange, key = await self._way(delay, place.due)
+            at = round(self._clock.wall() * 1000)
+            posts = [
+                Post(exchange, key, message.body, properties_of(message, at=at))
+                for message in messages
+            ]
+            wire = await self._link.ready()
+            told = await wire.send(posts)
+            self._sent[place] = serial = next(self._serial)
+        fates = await told
         gone = [at for at, fate in enumerate(fates) if isinstance(fate, Gone)]
         if gone:  # somebody deleted what was declared: declare it again, and try once more
             wire.declared.clear()
-            await self._topology.topic(place)
-            again = await (await self._link.ready()).publish([posts[at] for at in gone])
-            for at, fate in zip(gone, again, strict=True):
-                fates[at] = fate
+            async with self._in_order:
+                if self._sent[place] == serial:  # else they would come behind what came after them
+                    await self._topology.topic(place)
+                    wire = await self._link.ready()
+                    again = await wire.publish([posts[at] for at in gone])
+                    for at, fate in zip(gone, again, strict=True):
+                        fates[at] = fate
         return fates
 
     # Consuming
