@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from seawall.errors import Unavailable
+from seawall.errors import OutcomeUnknown
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from seawall.messaging.publisher import Publisher
@@ -70,7 +70,7 @@ async def test_publishes_under_way_together_are_stored_in_their_order(
 async def test_what_would_be_stored_behind_a_later_message_is_not_stored(
     rabbitmq: servers.RabbitServer, unique: str
 ) -> None:
-    """Somebody deletes a topic while it is published to: who is not told so keeps the order."""
+    """Somebody deletes a topic while it is published to: its publisher decides about the order."""
     transport = open_transport(rabbitmq.url)
     assert isinstance(transport, RabbitTransport)
     sub = Subscription(unique, "g")
@@ -84,7 +84,7 @@ async def test_what_would_be_stored_behind_a_later_message_is_not_stored(
             transport.publish(unique, [Message("b", b"")]),
         )
         told = [receipts[0].error for receipts in both]
-        assert isinstance(told[0], Unavailable)
+        assert isinstance(told[0], OutcomeUnknown)
         assert told[1] is None
         (again,) = await transport.publish(unique, [Message("a", b"")])
         assert again.error is None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from seawall.clock import SYSTEM, Clock
-from seawall.errors import Full, Misconfigured, Refused, SeawallError
+from seawall.errors import Full, Misconfigured, OutcomeUnknown, Refused, SeawallError
 from seawall.facts import Observer, ignore
 from seawall.messaging.base import (
     Caps,
@@ -240,12 +240,14 @@ class RabbitTransport:
         if gone:  # somebody deleted what was declared: declare it again, and try once more
             wire.declared.clear()
             async with self._in_order:
-                if self._sent[place] == serial:  # else they would come behind what came after them
+                if self._sent[place] == serial:
                     await self._topology.topic(place)
                     wire = await self._link.ready()
                     again = await wire.publish([posts[at] for at in gone])
-                    for at, fate in zip(gone, again, strict=True):
-                        fates[at] = fate
+                else:  # they would come behind what was sent since
+                    again = [OutcomeUnknown("RabbitMQ: the topic was deleted") for _ in gone]
+            for at, fate in zip(gone, again, strict=True):
+                fates[at] = fate
         return fates
 
     # Consuming
