@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from benchmarks.messaging.work import GROUP, Counter, Figures, Task, ready, send
+from benchmarks.messaging.work import GROUP, Counter, Figures, Task, message_id, ready, send
 from seawall.wire.envelope import Envelope, to_headers
 
 
@@ -19,7 +19,7 @@ async def declare(context: JetStreamContext, topic: str) -> None:
 
 def event(serial: int) -> dict[str, str]:
     """The headers that Seawall sends with a message: it is a CloudEvent."""
-    envelope = Envelope(id=f"0190a5c4-{serial}", type="bench", source="/bench", time=time.time())
+    envelope = Envelope(id=message_id(serial), type="bench", source="/bench", time=time.time())
     return {"Nats-Msg-Id": envelope.id, **to_headers(envelope)}
 
 

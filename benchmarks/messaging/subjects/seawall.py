@@ -2,7 +2,7 @@
 
 import time
 
-from benchmarks.messaging.work import GROUP, Counter, Figures, Task, ready, send
+from benchmarks.messaging.work import GROUP, Counter, Figures, Task, message_id, ready, send
 from seawall.messaging.base import Delivery, Message, Subscription, Transport
 from seawall.messaging.connect import open_transport
 from seawall.messaging.consumer import Consumer, ConsumerConfig
@@ -52,7 +52,7 @@ async def _send(transport: Transport, task: Task, facts: Facts) -> Figures:
         nonlocal serial
         serial += 1
         envelope = Envelope(
-            id=f"0190a5c4-{serial}", type=task.topic, source="/bench", time=time.time()
+            id=message_id(serial), type=task.topic, source="/bench", time=time.time()
         )
         await publisher.publish(task.topic, Message(envelope.id, data, to_headers(envelope)))
 
