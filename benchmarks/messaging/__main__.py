@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -69,11 +70,16 @@ class Peer:
         core = SERVER_CORE if role == "pace" else PEER_CORE
         os.sched_setaffinity(self._process.pid, {core})
 
-    def until_said(self, word: str) -> None:
+    def until_said(self, word: str, within: float = 60.0) -> None:
         assert self._process.stdout is not None
-        while (line := self._process.stdout.readline()).strip() != word:
-            if not line:
-                raise RuntimeError(f"it ended with {self._process.wait()}")
+        late = threading.Timer(within, self._process.kill)
+        late.start()
+        try:
+            while (line := self._process.stdout.readline()).strip() != word:
+                if not line:
+                    raise RuntimeError(f"not {word} within {within} s, or ended before")
+        finally:
+            late.cancel()
 
     def memory(self) -> int:
         """Bytes it holds now; 0 when it has ended."""

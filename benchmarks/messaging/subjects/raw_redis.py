@@ -15,9 +15,9 @@ async def run(task: Task) -> Figures:
         figures = await _take(client, task)
     elif task.role == "publish":
         began, cpu = time.monotonic(), time.process_time()
-        for _ in range(task.count // IN_FLIGHT):
+        for left in range(task.count, 0, -IN_FLIGHT):
             async with client.pipeline(transaction=False) as pipe:
-                for _ in range(IN_FLIGHT):
+                for _ in range(min(left, IN_FLIGHT)):
                     pipe.xadd(topic, {"data": body()})
                 await pipe.execute()
         figures = {"seconds": time.monotonic() - began, "cpu": time.process_time() - cpu}
