@@ -35,11 +35,11 @@ async def run(task: Task) -> Figures:
 
 
 async def _store(client: Any, queue: str, count: int) -> Figures:
-    remaining = iter(range(count // _A_CALL))
+    sizes = iter([min(_A_CALL, left) for left in range(count, 0, -_A_CALL)])
 
     async def work() -> None:
-        for _ in remaining:
-            batch = [{"Id": str(n), "MessageBody": body().decode()} for n in range(_A_CALL)]
+        for size in sizes:
+            batch = [{"Id": str(n), "MessageBody": body().decode()} for n in range(size)]
             await client.send_message_batch(QueueUrl=queue, Entries=batch)
 
     began, cpu = time.monotonic(), time.process_time()
