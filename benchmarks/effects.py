@@ -184,7 +184,7 @@ LOADS = {"relay": "rows, PostgreSQL to Valkey", "saga": "orders of three steps, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.effects")
-    parser.add_argument("what", nargs="*", choices=[*MEASURED, "participants"], default=[])
+    parser.add_argument("what", nargs="*", choices=[*MEASURED, "participants"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", help=argparse.SUPPRESS)
     options = parser.parse_args()
