@@ -99,6 +99,9 @@ def run(options: argparse.Namespace) -> int:
     headings = (*HEADINGS, "SHORT MOST") if found else HEADINGS
     rows = [[*_row(name, each), *_worst(found.get(name))] for name, each in runs.items()]
     print(table(headings, rows, paint))
+    if not found and all(each.score.peak <= 1 for each in runs.values()):
+        hint = "one replica did it all: --scale multiplies the load, --capacity is what one bears"
+        print(paint(f"\n{hint}", GREY))
     return 0
 
 

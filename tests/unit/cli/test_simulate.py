@@ -19,7 +19,7 @@ def test_strategies_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "day.csv, 10 m 0 s"
     assert shown[1].split()[:4] == ["STRATEGY", "HOURS", "SHORT", "EXTRA"]
-    assert [line.split()[0] for line in shown[2:]] == ["hpa-cpu", "fixed"]
+    assert [line.split()[0] for line in shown[2:4]] == ["hpa-cpu", "fixed"]
 
 
 def test_machines_get_json_and_pages_a_picture(
@@ -33,6 +33,18 @@ def test_machines_get_json_and_pages_a_picture(
     assert told["runs"]["fixed"]["shed"] == 0
     assert told["runs"]["keda"]["shed"] > 0
     assert picture.read_text().startswith("<svg ")
+
+
+def test_a_load_that_one_replica_bears_compares_nothing_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "day.csv"
+    trace.write_text("minute,requests\n0,60\n1,120\n")
+    command = ["scale", "simulate", "--trace", str(trace), "--policy", "fixed,surge"]
+    assert main(command) == 0
+    assert "--scale multiplies" in capsys.readouterr().out
+    assert main([*command, "--scale", "1000"]) == 0
+    assert "--scale" not in capsys.readouterr().out
 
 
 def test_a_part_of_a_file_may_be_multiplied(
