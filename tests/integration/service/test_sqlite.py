@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, func, insert, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from seawall import Database, OutcomeUnknown, SeawallError, Transaction
@@ -18,16 +18,7 @@ from seawall.concurrency.tasks import Tasks
 from seawall.service.database import PoolSize
 from seawall.service.sqlite import Writer
 from seawall.service.sqlite_statements import TRUSTED_AFTER
-
-metadata = MetaData()
-ROWS = Table("rows", metadata, Column("id", Integer, primary_key=True))
-# What only COMMIT finds out.
-DEFERRED = Table(
-    "deferred",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("row", ForeignKey("rows.id", deferrable=True, initially="DEFERRED")),
-)
+from tests.support.rows import DEFERRED, ROWS, metadata
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, event, insert, select
+from sqlalchemy import Table, event, insert, select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError, UnboundExecutionError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -17,15 +17,8 @@ from seawall.messaging.base import Message
 from seawall.messaging.outbox import RELAYS, Entry
 from seawall.messaging.prepared import Prepared
 from seawall.service.database import PoolSize
+from tests.support.rows import DEFERRED, ROWS, metadata
 
-metadata = MetaData()
-ROWS = Table("rows", metadata, Column("id", Integer, primary_key=True))
-DEFERRED = Table(
-    "deferred",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("row", ForeignKey("rows.id", deferrable=True, initially="DEFERRED")),
-)
 ADD = Prepared(insert(ROWS), ("id",))
 ADD_DEFERRED = Prepared(insert(DEFERRED), ("id", "row"))
 
