@@ -192,8 +192,10 @@ def exec_probe(
     all that it started."""
 
     async def probe() -> Health:
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            process, running = await loop.subprocess_exec(
+                _Running,
                 *command,
                 env=dict(environment),
                 cwd=folder,
@@ -206,19 +208,36 @@ def exec_probe(
             return Health(False, f"cannot run {command[0]}: {exc.strerror}")
         try:
             async with asyncio.timeout(timeout):
-                said, _ = await process.communicate()
+                await running.ended.wait()
         except TimeoutError:
             return Health(False, f"{command[0]} did not end within {timeout:g} s")
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        if process.returncode == 0:
+                os.killpg(process.get_pid(), signal.SIGKILL)
+            process.close()
+            await running.ended.wait()
+        status = process.get_returncode()
+        if status == 0:
             return Health(True)
-        words = said[:_REASON].decode("utf-8", "replace").strip()
-        return Health(False, f"{command[0]} ended with status {process.returncode} {words}".strip())
+        said = running.said.decode("utf-8", "replace").strip()
+        return Health(False, f"{command[0]} ended with status {status} {said}".strip())
 
     return probe
+
+
+class _Running(asyncio.SubprocessProtocol):
+    """A command until it has ended and its pipe is closed: `asyncio.subprocess.Process` waits for
+    the first only, and leaves the pipe of a command that was killed open."""
+
+    def __init__(self) -> None:
+        self.said = bytearray()
+        self.ended = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.said += data[: _REASON - len(self.said)]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
 
 
 class ReadyPipe:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -139,6 +140,18 @@ async def test_a_connection_is_taken_or_refused() -> None:
 async def test_a_command_is_asked(command: list[str], within: float, reason: str) -> None:
     probe = exec_probe(command, os.environ, "/", within)
     assert await probe() == Health(not reason, reason)
+
+
+async def test_a_command_that_is_killed_leaves_no_pipe_open(tmp_path: Path) -> None:
+    def open_files() -> set[str]:
+        return {link.resolve().name for link in Path("/proc/self/fd").iterdir()}
+
+    outlives = "setsid sh -c 'echo $$ > pid; exec sleep 1000' & wait"  # and holds the pipe
+    await exec_probe(["true"], os.environ, "/", 10.0)()  # the first opens what the loop keeps
+    before = open_files()
+    killed = await exec_probe(["sh", "-c", outlives], os.environ, str(tmp_path), 1.0)()
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert (killed.ready, open_files()) == (False, before)
 
 
 async def test_what_has_just_answered_is_not_asked_whether_it_lives() -> None:
