@@ -38,8 +38,9 @@ COUNTS = {
     "redis": {"raw": 70, "seawall": 70, "faststream": 16, **_FEW},
     "rabbitmq": {"raw": 32, "seawall": 32, "faststream": 16, **_FEW},
     "nats": {"raw": 70, "raw_events": 70, "seawall": 70, "faststream": 16, "taskiq": 8},
-    "kafka": {"raw": 70, "seawall": 32, "faststream": 16},
-    "kafka-model": {"raw": 10, "seawall": 10, "faststream": 10},  # it keeps 5 MB a partition
+    "kafka": {"raw": 70, "raw_events": 32, "seawall": 32, "faststream": 16},
+    # It keeps 5 MB a partition.
+    "kafka-model": {"raw": 10, "raw_events": 10, "seawall": 10, "faststream": 10},
     "sqs": {"raw": 1, "seawall": 1},
 }
 NEEDS = {

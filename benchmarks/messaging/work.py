@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any, NoReturn
 
+from seawall.wire.envelope import Envelope, to_headers
+
 IN_FLIGHT = 256
 RATE = 500  # messages a second when paced
 WARM_UP = 300  # paced messages that are not counted
@@ -51,6 +53,12 @@ class Task:
 def message_id(serial: int) -> str:
     """No other process has it: NATS stores nothing a second time."""
     return f"0190a5c4-{os.getpid()}-{serial}"
+
+
+def event(serial: int) -> dict[str, str]:
+    """The headers that Seawall sends with a message: it is a CloudEvent."""
+    envelope = Envelope(id=message_id(serial), type="bench", source="/bench", time=time.time())
+    return to_headers(envelope)
 
 
 def body(sent_at: float = 0.0) -> bytes:

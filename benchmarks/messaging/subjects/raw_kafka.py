@@ -3,11 +3,11 @@
 import time
 from urllib.parse import parse_qsl, urlsplit
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.messaging.work import GROUP, RATE, Counter, Figures, Task, body, ready
+from benchmarks.messaging.work import GROUP, RATE, Counter, Figures, Task, body, event, ready
 
 
 def servers(url: str) -> str:
@@ -30,12 +30,18 @@ def declare(url: str, topic: str) -> None:
         made.exception()  # it may be there
 
 
-async def run(task: Task) -> Figures:
+async def run(task: Task, *, events: bool = False) -> Figures:
+    """`events` has each message travel as a CloudEvent, and waits for its receipt, as ours do."""
     declare(task.url, task.topic)
-    return _take(task) if task.takes else _send(task)
+    return _take(task) if task.takes else _send(task, events)
 
 
-def _send(task: Task) -> Figures:
+def _stored(error: KafkaError | None, _: Message) -> None:
+    if error is not None:
+        raise KafkaException(error)
+
+
+def _send(task: Task, events: bool) -> Figures:
     producer = Producer({"bootstrap.servers": servers(task.url), "acks": "all", "linger.ms": 1})
     began, cpu = time.monotonic(), time.process_time()
     for n in range(task.count):
@@ -44,7 +50,15 @@ def _send(task: Task) -> Figures:
             producer.poll(min(early, 0.001))
         while True:
             try:
-                producer.produce(task.topic, body(scheduled))
+                if events:
+                    producer.produce(
+                        task.topic,
+                        body(scheduled),
+                        headers=[*event(n).items()],
+                        on_delivery=_stored,
+                    )
+                else:
+                    producer.produce(task.topic, body(scheduled))
             except BufferError:
                 producer.poll(0.01)
             else:

@@ -1,26 +1,18 @@
 """nats-py: asynchronous publishes; a push consumer of JetStream that acknowledges each message."""
 
 import itertools
-import time
 
 import nats
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from benchmarks.messaging.work import GROUP, Counter, Figures, Task, message_id, ready, send
-from seawall.wire.envelope import Envelope, to_headers
+from benchmarks.messaging.work import GROUP, Counter, Figures, Task, event, ready, send
 
 
 async def declare(context: JetStreamContext, topic: str) -> None:
     """The stream of a topic; files, as Seawall's."""
     await context.add_stream(name=topic, subjects=[topic])
-
-
-def event(serial: int) -> dict[str, str]:
-    """The headers that Seawall sends with a message: it is a CloudEvent."""
-    envelope = Envelope(id=message_id(serial), type="bench", source="/bench", time=time.time())
-    return {"Nats-Msg-Id": envelope.id, **to_headers(envelope)}
 
 
 async def run(task: Task, *, events: bool = False) -> Figures:
@@ -44,7 +36,10 @@ async def run(task: Task, *, events: bool = False) -> Figures:
         serial = itertools.count()
 
         async def publish(data: bytes) -> None:
-            headers = event(next(serial)) if events else None
+            headers = None
+            if events:
+                attributes = event(next(serial))
+                headers = {**attributes, "Nats-Msg-Id": attributes["ce-id"]}
             await (await context.publish_async(task.topic, data, headers=headers))
 
         figures = await send(publish, task)

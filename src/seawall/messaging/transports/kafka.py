@@ -399,7 +399,7 @@ def _too_large(record: Record) -> SeawallError | None:
     size = len(record.value or b"")
     if size > MAX_BODY:
         return Refused(f"a body of {size} bytes; at most {MAX_BODY} are taken")
-    beside = sum(len(name) + len(value) for name, value in record.headers) + len(record.key or b"")
+    beside = sum(map(len, itertools.chain.from_iterable(record.headers))) + len(record.key or b"")
     if beside > ROOM_FOR_HEADERS // 2:  # the other half is for a dead letter's error
         return Refused(f"headers and key of {beside} bytes; at most {ROOM_FOR_HEADERS // 2}")
     return None

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from seawall.messaging.base import DeadLetter, Message, Subscription
 
@@ -29,6 +30,9 @@ _RETRY = ".retry"
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
 _WRITTEN = re.compile(r"_x([0-9a-f]{1,6})_")
 _LONGEST_NAME = 249  # characters, Kafka's limit
+
+# Names of headers that are not translated anew: all messages have the same few.
+_KNOWN = 256
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -92,10 +96,12 @@ def headers_of(message: Message, own: Mapping[str, str] | None = None) -> list[t
     return headers
 
 
+@lru_cache(_KNOWN)
 def _there(name: str) -> str:
     return f"ce_{name[3:]}" if name.startswith("ce-") else name
 
 
+@lru_cache(_KNOWN)
 def _here(name: str) -> str:
     return f"ce-{name[3:]}" if name.startswith("ce_") else name
 
@@ -110,8 +116,11 @@ class Read:
 
     def number(self, name: str) -> float:
         """A number of ours; 0 where it is absent or, forged, not one."""
+        said = self.own.get(name)
+        if said is None:
+            return 0.0
         try:
-            return float(self.own.get(name, "0"))
+            return float(said)
         except ValueError:
             return 0.0
 
@@ -119,15 +128,19 @@ class Read:
 def read(place: str, key: bytes | None, value: bytes | None, headers: Headers) -> Read:
     """The message in a record. One of another client may lack an id: its place is that then."""
     body = value or b""
+    own: dict[str, str] = {}
+    theirs: dict[str, str] = {}
     try:
-        pairs = {name: (data or b"").decode() for name, data in headers}
-        own = {name: data for name, data in pairs.items() if name.startswith("seawall-")}
-        theirs = {_here(name): data for name, data in pairs.items() if name not in own}
+        for name, data in headers:
+            if name.startswith("seawall-"):
+                own[name] = (data or b"").decode()
+            else:
+                theirs[_here(name)] = (data or b"").decode()
         text = None if key is None else key.decode()
     except UnicodeDecodeError as error:
         return Read(Message(place, body), {}, f"{type(error).__name__}: {error}")
-    name = own.get(ID) or theirs.get("ce-id") or place
-    return Read(Message(name, body, theirs, text), own)
+    known_as = own.get(ID) or theirs.get("ce-id") or place
+    return Read(Message(known_as, body, theirs, text), own)
 
 
 def letter_headers(letter: DeadLetter, *, published: float) -> list[tuple[str, bytes]]:
