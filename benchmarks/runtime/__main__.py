@@ -37,7 +37,7 @@ SECTIONS: Mapping[str, Section] = {
     "starts": Section(
         "from asking for another replica to its first 200",
         _TIMES,
-        lambda run: with_ratios(starts(run.folder, 5 if run.quick else 60), "p50_ms"),
+        lambda run: with_ratios(starts(run.folder, 5 if run.quick else 100), "p50_ms"),
     ),
     "wakes": Section(
         "from a request to a service that sleeps to its answer",

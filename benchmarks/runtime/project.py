@@ -84,10 +84,11 @@ class Project:
         told = self._admin.get("/v1/ps")
         return [row for row in told["instances"] if row["service"] == service]
 
-    def replicas(self) -> dict[str, int]:
-        """How many each service has."""
-        rows = self._admin.get("/v1/ps")["services"]
-        return {row["service"]: row["desired"] for row in rows}
+    def asleep(self) -> set[str]:
+        """The services of which nothing runs, nor leaves any more."""
+        told = self._admin.get("/v1/ps")
+        idle = {row["service"] for row in told["services"] if not row["desired"]}
+        return idle - {row["service"] for row in told["instances"]}
 
     def until_ready(self, service: str, count: int) -> None:
         deadline = time.monotonic() + STARTED_WITHIN

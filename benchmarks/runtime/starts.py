@@ -167,8 +167,8 @@ def _woken(folder: Path, samples: int, more: str) -> list[float | None]:
     with running(folder, declared, more=modules) as project:
         while len(taken) < samples:
             time.sleep(_DROWSE)
-            replicas = project.replicas()
-            for name in [each for each in names if not replicas[each]][: samples - len(taken)]:
+            asleep = project.asleep()
+            for name in [each for each in names if each in asleep][: samples - len(taken)]:
                 if more:
                     project.until_waiting(name, 1)
                 began = time.perf_counter()

@@ -1,8 +1,9 @@
 """Ten times more than cores can do: what is still done, for whom, and when it is over.
 
-Each request burns some 20 ms of CPU, so more processes would not help. What two replicas do at most
-is calibrated first, by as many clients as keep them busy; then ten times as much comes, open loop.
-Critical requests are 40 % of what can be done, the rest is normal and sheddable by halves.
+Each request burns some 10 to 20 ms of CPU, so more processes would not help. What two replicas do
+at most is calibrated first, by as many clients as keep them busy; then ten times as much comes,
+open loop, and gateway and service both let in what they find can be done. Critical requests are
+40 % of that, the rest is normal and sheddable by halves. Who asks shares the cores.
 """
 
 import asyncio
@@ -39,6 +40,8 @@ minimum = 2
 maximum = 20
 critical = ["/critical"]
 sheddable = ["/sheddable"]
+[gateway.upstreams.works.adaptive]
+kind = "{kind}"
 """
 
 DECLARED = """
