@@ -5,6 +5,7 @@ Debian packages. A server that is not on this machine skips the test by name, ex
 set: there it fails, since a skipped suite is a green lie.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -23,11 +24,20 @@ from typing import NoReturn, Self
 import psutil
 import pytest
 
+# Below those that a system gives to whoever connects (32768 and up on Linux), or what was free
+# when it was asked for may be a client's by the time a server is there. Tests run side by side:
+# neighbouring processes begin in different places.
+_FIRST_PORT, _PORTS = 10_000, 20_000
+_candidates = itertools.count(os.getpid() % 16 * (_PORTS // 16))
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One on which nobody listens, and that nobody is given unasked."""
+    while True:
+        port = _FIRST_PORT + next(_candidates) % _PORTS
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def missing(what: str) -> NoReturn:

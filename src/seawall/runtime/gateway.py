@@ -30,6 +30,7 @@ from seawall.runtime.gateway_config import gateway_config
 from seawall.runtime.gateway_reload import Reloader, narrate, on_signals
 from seawall.runtime.gateway_spans import gateway_spans, sampled
 from seawall.runtime.layout import Layout
+from seawall.runtime.sockets import listen
 from seawall.spec.gateway import GatewaySpec
 from seawall.spec.load import load_spec
 from seawall.spec.project import Spec
@@ -93,7 +94,10 @@ async def _serve(read: Callable[[], Spec]) -> int:
         reload = Reloader(gateway, providers, read, spec, configured)
         where = admin_place(os.environ.get("SEAWALL_ADMIN", ""))
         if where is not None:
-            await stack.enter_async_context(admin(gateway, where, reload=reload))
+            try:
+                await stack.enter_async_context(admin(gateway, where, reload=reload))
+            except OSError as exc:
+                raise Misconfigured(f"SEAWALL_ADMIN={where}: {exc.strerror or exc}") from exc
         # Until then connections wait in the listener's queue, or another replica takes them.
         await keys_read(auth.unread(), KEYS_WITHIN)
         async with gateway.serving(_listener(spec.gateway)):
@@ -153,10 +157,11 @@ def _stop_or_abort(stop: asyncio.Event, number: signal.Signals) -> None:
     stop.set()
 
 
-def _listener(spec: GatewaySpec) -> socket.socket | Address:
+def _listener(spec: GatewaySpec) -> socket.socket:
+    """Raises `PortTaken` or `Misconfigured`."""
     inherited = os.environ.get("SEAWALL_LISTEN_FD")
     if inherited is None:
-        return Address(spec.host, spec.port)
+        return listen(spec.host, spec.port)
     listener = socket.socket(fileno=int(inherited))
     listener.setblocking(False)
     return listener
