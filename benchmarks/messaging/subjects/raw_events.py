@@ -6,5 +6,5 @@ from benchmarks.messaging.work import Figures, Task
 
 
 async def run(task: Task) -> Figures:
-    client = raw_nats.run if task.broker == "nats" else raw_kafka.run
-    return await client(task, events=True)
+    by_hand = raw_nats.run if task.broker == "nats" else raw_kafka.run
+    return await by_hand(task, events=True)

@@ -97,7 +97,10 @@ async def _serve(read: Callable[[], Spec]) -> int:
             try:
                 await stack.enter_async_context(admin(gateway, where, reload=reload))
             except OSError as exc:
-                raise Misconfigured(f"SEAWALL_ADMIN={where}: {exc.strerror or exc}") from exc
+                raise Misconfigured(
+                    f"SEAWALL_ADMIN={where}: {exc.strerror or exc}",
+                    fix="another HOST:PORT or path, or stop what uses it",
+                ) from exc
         # Until then connections wait in the listener's queue, or another replica takes them.
         await keys_read(auth.unread(), KEYS_WITHIN)
         async with gateway.serving(_listener(spec.gateway)):
