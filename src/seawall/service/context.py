@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException
 
-from seawall.clock import SYSTEM
+from seawall.clock import SYSTEM, Clock
 from seawall.resilience.deadline import Deadline
 
 SUBJECT = "x-identity-subject"
@@ -61,9 +61,9 @@ class Context:
         scopes = frozenset(self.caller.get(SCOPES, "").replace(",", " ").split())
         return Identity(subject, scopes, self.caller.get(ISSUER, ""))
 
-    def remaining(self) -> float | None:
+    def remaining(self, clock: Clock = SYSTEM) -> float | None:
         """Seconds until nobody wants the answer; None without a deadline."""
-        return None if self.deadline is None else self.deadline.remaining(SYSTEM.now())
+        return None if self.deadline is None else self.deadline.remaining(clock.now())
 
     def __repr__(self) -> str:
         return f"<Context {self.request_id} {self.deadline} {self.identity}>"

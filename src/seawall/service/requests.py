@@ -88,7 +88,7 @@ class Requests:
 
     def _limit(self, topic: str, within: float) -> float:
         """`within`, or what is left of the time of whoever asked us."""
-        remaining = context.current().remaining()
+        remaining = context.current().remaining(self._clock)
         if remaining is None:
             return within
         if not remaining:

@@ -355,7 +355,7 @@ async def test_a_request_is_held_back_with_all_of_its_body() -> None:
         assert shop.services[0].received[0].body == b"x" * 100_000
         line = (await shop.logged())[0]
         assert line["flags"] == "DI"
-        assert line["duration_ms"] >= 100
+        assert line["duration_ms"] > 95  # uvloop's timers count in whole milliseconds
         assert shop.gateway.proxy.metrics.flags == {"DI": 1}
     both = faulty(delay=Delay(seconds=0.1), abort=Abort(status=500))
     async with rig(Service(), routes=both) as shop:

@@ -217,7 +217,7 @@ me = Instance(service="orders", version="1.0.0", instance_id="orders-1", incarna
               address=Address("127.0.0.1", 1), state=InstanceState.READY,
               started_at=float(sys.argv[3]))
 async def main():
-    async with Heartbeat(sys.argv[1], me, ttl=0.6):
+    async with Heartbeat(sys.argv[1], me, ttl=1.2):
         await asyncio.Event().wait()
 asyncio.run(main())
 """
