@@ -16,7 +16,7 @@ from seawall.registry.watcher import (
     WatchLost,
     WatchRestored,
 )
-from seawall.testing.clock import ManualClock
+from seawall.testing.clock import NOW, ManualClock
 from seawall.topology import Constraint, Instance, InstanceState
 from tests.support.waiting import eventually
 from tests.unit.registry.instances import instance
@@ -112,7 +112,7 @@ async def world(unique: str) -> World:
 async def test_it_enters_with_what_is_there(world: World) -> None:
     await world.registry.renew(instance())
     async with world.watcher as watcher:
-        assert watcher.view == View((instance(),), stale=False, read_at=1000.0)
+        assert watcher.view == View((instance(),), stale=False, read_at=NOW)
         assert watcher.resolve("orders") == (instance(),)
 
 
@@ -164,8 +164,8 @@ async def test_the_last_view_outlives_an_outage(world: World) -> None:
         await world.heal()
         assert world.names() == ["orders-1", "orders-2"]
     lost, restored = world.facts
-    assert lost == WatchLost("cut off", 1000.0)
-    assert restored == WatchRestored(away=restored.at - 1000.0, at=restored.at)  # type: ignore[attr-defined]
+    assert lost == WatchLost("cut off", NOW)
+    assert restored == WatchRestored(away=restored.at - NOW, at=restored.at)  # type: ignore[attr-defined]
 
 
 async def test_mass_expiry_in_an_outage_empties_nothing_for_one_more_lease(world: World) -> None:
