@@ -6,7 +6,6 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-
 # Beyond what any machine's own clock shows, so that whoever takes one for the other is seen.
 NOW = 1e9  # seconds
 
