@@ -100,6 +100,7 @@ class VegasConfig:
     """Raises `Misconfigured`. Where it says `None`, a multiple of log10 of the limit is used."""
 
     initial: int = 20
+    minimum: int = 1
     maximum: int = 1000
     smoothing: float = 1.0  # how much of each step is taken
     alpha: int | None = None  # a queue below this may grow; None: 3 log10
@@ -108,7 +109,7 @@ class VegasConfig:
     probe_multiplier: int = 30  # the fastest answer is measured anew after limit * this samples
 
     def __post_init__(self) -> None:
-        _check(self.initial, 1, self.maximum)
+        _check(self.initial, max(1, self.minimum), self.maximum)
         if not 0 < self.smoothing <= 1:
             raise Misconfigured(f"smoothing is in (0, 1], not {self.smoothing}")
 
@@ -147,7 +148,7 @@ class Vegas:
         if not dropped and in_flight * 2 < estimate:
             return  # the callers, and not the limit, hold it down
         wanted = self._shrunk() if dropped else self._wanted(seconds)
-        wanted = max(1.0, min(float(config.maximum), wanted))
+        wanted = max(float(config.minimum), min(float(config.maximum), wanted))
         self._estimate = (1.0 - config.smoothing) * estimate + config.smoothing * wanted
 
     def _wanted(self, seconds: float) -> float:

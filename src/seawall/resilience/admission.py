@@ -36,7 +36,7 @@ class Adaptive:
 
     kind: str = "gradient2"
     initial: int = 20
-    minimum: int = 20  # below it nothing is learned; not for vegas, which goes down to 1
+    minimum: int = 20  # below it nothing is learned, and the shares of one place are none
     maximum: int = 200
     window: float = 1.0  # seconds of answers that make one sample
 
@@ -56,7 +56,7 @@ class Adaptive:
         if self.kind == "fixed":
             return Fixed(initial)
         if self.kind == "vegas":
-            return Vegas(rng, VegasConfig(initial=initial, maximum=maximum))
+            return Vegas(rng, VegasConfig(initial=initial, minimum=minimum, maximum=maximum))
         if self.kind == "aimd":
             return Aimd(AimdConfig(initial=initial, minimum=minimum, maximum=maximum))
         return Gradient2(Gradient2Config(initial=initial, minimum=minimum, maximum=maximum))

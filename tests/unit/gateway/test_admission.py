@@ -77,6 +77,17 @@ def test_a_limit_follows_the_service(kind: str) -> None:
     assert admits.limit < before
 
 
+@pytest.mark.parametrize("kind", ["gradient2", "aimd", "vegas"])
+def test_no_limit_goes_below_what_shares_need(kind: str) -> None:
+    admits = Admission(Adaptive(kind=kind, initial=30, minimum=20), Random(1))
+    for _ in range(10):
+        assert admits.admit("critical")
+    for window in range(200):
+        for _ in range(20):
+            admits.observe(3.0 if window else 0.01, window > 0, float(window))
+    assert admits.limit == 20
+
+
 def test_what_stays_fixed_is_not_moved() -> None:
     admits = admission(10)
     for window in range(20):

@@ -130,7 +130,7 @@ def test_no_limit_leaves_its_bounds(samples: list[tuple[float, int, bool]], whic
         case "aimd":
             limit = Aimd(AimdConfig(minimum=lowest, maximum=highest))
         case "vegas":
-            lowest, limit = 1, Vegas(Random(1), VegasConfig(maximum=highest))
+            limit = Vegas(Random(1), VegasConfig(minimum=lowest, maximum=highest))
         case _:
             limit = Gradient2(Gradient2Config(minimum=lowest, maximum=highest))
     for seconds, in_flight, dropped in samples:
