@@ -72,7 +72,7 @@ class Project:
         self._admin = Admin(Layout(folder), timeout=STARTED_WITHIN)
 
     def scale(self, service: str, replicas: int) -> None:
-        """Returns at once: those that leave may still be leaving, those that come starting."""
+        """Returns when those that leave have left; those that come may still be starting."""
         self._admin.post("/v1/scale", {"service": service, "replicas": str(replicas)})
 
     def reload(self, service: str) -> None:

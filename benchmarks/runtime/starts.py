@@ -110,7 +110,6 @@ def _scaled_out(folder: Path, samples: int, module: str = SERVICE, more: str = "
             asking.join()
             project.until_ready("hello", 2)
             project.scale("hello", 1)
-            project.until_ready("hello", 1)  # nobody leaves any more while the next one is timed
     return taken
 
 
