@@ -21,8 +21,8 @@ STEP = (
 
 
 OVERLOAD = (
-    *("admission", "most/s", "offered/s", "goodput_%", "critical_%", "p99_s", "503_p99_s"),
-    *("other", "back_s", "lag_p99_s"),
+    *("gateway", "admission", "most/s", "offered/s", "goodput_%", "critical_%", "p99_s"),
+    *("503_p99_s", "other", "back_s", "lag_p99_s"),
 )
 
 

@@ -3,7 +3,8 @@
 Each request burns some 10 to 20 ms of CPU, so more processes would not help. What two replicas do
 at most is calibrated first, by as many clients as keep them busy; then ten times as much comes,
 open loop, and gateway and service both let in what they find can be done. Critical requests are
-40 % of that, the rest is normal and sheddable by halves. Who asks shares the cores.
+40 % of that, the rest is normal and sheddable by halves. Who asks and the gateway share the cores,
+so each build of it is measured: what refusals cost, handlers lack.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from random import Random
 
 from benchmarks.report import Row
 from benchmarks.scaling.running import Project, ask, running
+from hatch_build import can_compile, compiled
 from seawall.load.report import Sample, quantile, summarize
 from seawall.load.schedule import Phase, arrivals
 from seawall.topology import Address
@@ -62,6 +64,8 @@ service = "works"
 priority = "sheddable"
 """
 
+BUILDS = ("compiled", "interpreted")
+
 KINDS = ("none", "gradient2", "vegas", "aimd", "fixed")
 
 CLIENTS = 4  # keep two replicas busy
@@ -72,12 +76,14 @@ CRITICAL = 0.4  # of what can be done
 
 
 def measure(seconds: float, kinds: tuple[str, ...] = KINDS) -> list[Row]:
-    return [asyncio.run(_measured(kind, seconds)) for kind in kinds]
+    builds = BUILDS if can_compile() else BUILDS[1:]
+    return [asyncio.run(_measured(kind, build, seconds)) for build in builds for kind in kinds]
 
 
-async def _measured(kind: str, seconds: float) -> Row:
+async def _measured(kind: str, build: str, seconds: float) -> Row:
     admission = "" if kind == "none" else ADMISSION.format(kind=kind)
-    with running("works", SOURCE, DECLARED.format(admission=admission)) as project:
+    env = {"PYTHONPATH": str(compiled())} if build == "compiled" else {}
+    with running("works", SOURCE, DECLARED.format(admission=admission), env) as project:
         address = project.gateway
         most = await _most(address, seconds / 4)
         times = arrivals([Phase(most * FACTOR, seconds)], Random(1))
@@ -89,6 +95,7 @@ async def _measured(kind: str, seconds: float) -> Row:
     seen = Counter(sample.detail or "200" for sample in samples)
     refused = sorted(s.latency for s in samples if s.detail == "503")
     return {
+        "gateway": build,
         "admission": kind,
         "most/s": most,
         "offered/s": len(samples) / seconds,

@@ -1,10 +1,11 @@
 """A project that really runs, and those who ask it: open loop, each request at its time."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,17 @@ WITHIN = 10.0  # seconds that an answer may take
 class Project:
     """What runs in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self._folder, self._env = folder, {**os.environ, **env}
 
     def seawall(self, *arguments: str) -> str:
         done = subprocess.run(
-            [*SEAWALL, *arguments], cwd=self._folder, capture_output=True, text=True, check=True
+            [*SEAWALL, *arguments],
+            cwd=self._folder,
+            env=self._env,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout
 
@@ -52,12 +58,14 @@ class Project:
 
 
 @contextmanager
-def running(module: str, source: str, declared: str) -> Iterator[Project]:
+def running(
+    module: str, source: str, declared: str, env: Mapping[str, str] = {}
+) -> Iterator[Project]:
     with tempfile.TemporaryDirectory(prefix="seawall-bench-") as name:
         folder = Path(name)
         (folder / f"{module}.py").write_text(source)
         (folder / "seawall.toml").write_text("[gateway]\nport = 0\n" + declared)
-        project = Project(folder)
+        project = Project(folder, env)
         project.seawall("up", "--detach", "--wait")
         try:
             yield project
