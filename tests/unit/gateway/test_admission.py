@@ -80,7 +80,7 @@ def test_a_limit_follows_the_service(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gradient2", "aimd", "vegas"])
 def test_no_limit_goes_below_what_shares_need(kind: str) -> None:
     admits = Admission(Adaptive(kind=kind, initial=30, minimum=20), Random(1))
-    for _ in range(10):
+    for _ in range(25):
         assert admits.admit("critical")
     for window in range(200):
         for _ in range(20):

@@ -88,6 +88,9 @@ def test_the_place_of_a_nats_delivery_is_in_its_reply() -> None:
     place = nats_layout.Place("stream", 2, 30, 1700)
     assert nats_layout.Place.of("$JS.ACK.stream.group.2.30.40.1700.5") == place
     assert nats_layout.Place.of("$JS.ACK.hub.acc.stream.group.2.30.40.1700.5.x") == place
+    for way in ("", "hub.acc."):
+        reply = f"$JS.ACK.{way}stream.group.2.30.40.1700.5"
+        assert nats_layout.consumer_of(reply) == "stream.group"
 
 
 @given(st.floats(min_value=0.0001, max_value=rabbit_layout.LONGEST))

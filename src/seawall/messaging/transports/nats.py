@@ -37,6 +37,7 @@ from seawall.messaging.transports.nats_layout import (
     Group,
     Topic,
     block_of,
+    consumer_of,
     copy_of,
     headers_of,
     quoted,
@@ -311,28 +312,30 @@ class NatsTransport:
         await self._done(self._ours(deliveries, "ack"))
 
     async def _done(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge. The server takes them in order, so the last one's answer is for all."""
-        if not deliveries:
-            return
-        wire = await self._link.ready()
-        await wire.ask(
-            [Post(deliveries[-1].receipt.reply, ACK)],
-            [publish_to([delivery.receipt.reply for delivery in deliveries[:-1]], ACK)],
-        )
+        await self._say(ACK, deliveries)
         for delivery in deliveries:
             delivery.receipt.settled = True
+
+    async def _say(self, what: bytes, deliveries: Sequence[Delivery]) -> None:
+        """Have it said of each. A consumer takes what it is told in order, so the answer about
+        the last one of its deliveries is for all of them; another consumer's says nothing."""
+        if not deliveries:
+            return
+        replies: list[str] = [delivery.receipt.reply for delivery in deliveries]
+        last = {consumer_of(reply): reply for reply in replies}
+        asked = set(last.values())
+        wire = await self._link.ready()
+        await wire.ask(
+            [Post(reply, what) for reply in last.values()],
+            [publish_to([reply for reply in replies if reply not in asked], what)],
+        )
 
     async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         ours = self._ours(deliveries, "extend")
         for subscription in {delivery.subscription for delivery in ours}:
             await self._reader(subscription).ensure(lease)
         now = self._clock.now()
-        if ours:
-            wire = await self._link.ready()
-            await wire.ask(
-                [Post(ours[-1].receipt.reply, PROGRESS)],
-                [publish_to([delivery.receipt.reply for delivery in ours[:-1]], PROGRESS)],
-            )
+        await self._say(PROGRESS, ours)
         for delivery in ours:
             delivery.receipt.until = now + lease
         kept = {id(delivery) for delivery in ours}

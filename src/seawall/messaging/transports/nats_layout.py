@@ -282,6 +282,13 @@ class Place(NamedTuple):
         )
 
 
+def consumer_of(reply: str) -> str:
+    """Which consumer of which stream has delivered it."""
+    first = 4 if reply.count(".") >= 10 else 2
+    stream, consumer = reply.split(".", first + 2)[first : first + 2]
+    return f"{stream}.{consumer}"
+
+
 def origin(reply: str) -> tuple[str, int]:
     """The stream and the deliveries of a `Place`, which every message that comes is asked for."""
     parts = reply.split(".")
