@@ -257,10 +257,11 @@ class RabbitServer:
     """A RabbitMQ node of its own: own name, ports, data, cookie, and an epmd of its own, so that
     neither Debian's service nor another run is in its way.
 
-    It takes ten seconds to start: tests that kill one share it (`rabbitmq_to_kill`).
+    It takes ten seconds to start: tests that kill one share it (`rabbitmq_to_kill`). `config` is
+    of its rabbitmq.conf.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: str = "") -> None:
         self._program = next(
             (
                 path
@@ -278,6 +279,7 @@ class RabbitServer:
         self._distribution, self._epmd_port = free_port(), free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="seawall-rabbitmq-"))
         (self.folder / "plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(config)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -315,7 +317,7 @@ class RabbitServer:
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_LOG_BASE": f"{folder}/logs",  # of an upgrade, which it writes all the same
             "ERL_CRASH_DUMP": f"{folder}/crash",
-            "RABBITMQ_CONFIG_FILE": f"{folder}/none",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq",
             "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
             # No busy waiting: the machine is shared with what is tested.

@@ -53,3 +53,16 @@ async def bury(transport: Transport, sub: Subscription, *names: str) -> None:
     await store(transport, sub.topic, *(message(name) for name in names))
     for delivery in await take_all(transport, sub, len(names)):
         await transport.dead(delivery, reason="rejected", error="no")
+
+
+async def carries_a_message(transport: Transport, topic: str) -> bool:
+    """Publish, fetch and acknowledge one."""
+    sub = Subscription(topic, "group")
+    try:
+        await transport.provision([sub])
+        (receipt,) = await transport.publish(topic, [Message("m", b"{}")])
+        found = await transport.fetch(sub, 1, wait=5, lease=30)
+        await transport.ack(found)
+        return receipt.error is None and [each.message.id for each in found] == ["m"]
+    finally:
+        await transport.aclose()

@@ -2,66 +2,24 @@
 
 import base64
 import binascii
-import datetime
-import ipaddress
 import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import NameOID
 
 from seawall.clock import SYSTEM
 from seawall.errors import Misconfigured, Unavailable
-from seawall.messaging.base import Message, Subscription
 from seawall.messaging.transports.nats import NatsTransport
 from seawall.messaging.transports.nats_options import Nats
 from tests.support import servers
 from tests.support.brokers import chosen
+from tests.support.certificates import certificate
+from tests.support.transports import carries_a_message
 
 pytestmark = pytest.mark.skipif(not chosen("nats"), reason="not among SEAWALL_TEST_BROKERS")
-
-
-async def carries_a_message(transport: NatsTransport, topic: str) -> bool:
-    """Publish, fetch and acknowledge one."""
-    sub = Subscription(topic, "group")
-    try:
-        await transport.provision([sub])
-        (receipt,) = await transport.publish(topic, [Message("m", b"{}")])
-        found = await transport.fetch(sub, 1, wait=5, lease=30)
-        await transport.ack(found)
-        return receipt.error is None and [each.message.id for each in found] == ["m"]
-    finally:
-        await transport.aclose()
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nats")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, *plain))
-    return folder / "cert.pem", folder / "key.pem"
 
 
 @pytest.fixture

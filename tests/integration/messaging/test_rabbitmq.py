@@ -2,17 +2,23 @@
 publishes are under way together."""
 
 import asyncio
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from seawall.errors import OutcomeUnknown
+from seawall.errors import OutcomeUnknown, Unavailable
 from seawall.messaging.base import Message, Subscription
 from seawall.messaging.connect import open_transport
 from seawall.messaging.publisher import Publisher
 from seawall.messaging.transports.rabbit_layout import Topic
-from seawall.messaging.transports.rabbitmq import RabbitTransport
+from seawall.messaging.transports.rabbitmq import RabbitMQ, RabbitTransport
 from tests.support import servers
 from tests.support.brokers import PATIENCE, chosen
+from tests.support.certificates import certificate
+from tests.support.servers import free_port
+from tests.support.transports import carries_a_message
 
 pytestmark = [
     pytest.mark.skipif(not chosen("rabbitmq"), reason="not among SEAWALL_TEST_BROKERS"),
@@ -90,3 +96,28 @@ async def test_what_would_be_stored_behind_a_later_message_is_not_stored(
         assert again.error is None
     finally:
         await transport.aclose()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[int]:
+    """The port on which a server speaks TLS."""
+    cert, key = certificate(tmp_path)
+    port = free_port()
+    config = f"""
+    listeners.ssl.default = 127.0.0.1:{port}
+    ssl_options.certfile = {cert}
+    ssl_options.keyfile = {key}
+    """
+    server = servers.RabbitServer(config).start()
+    yield port
+    server.stop()
+
+
+async def test_tls(guarded: int, tmp_path: Path, unique: str) -> None:
+    options = RabbitMQ.parse(f"amqps://guest:guest@127.0.0.1:{guarded}/")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    assert await carries_a_message(RabbitTransport(options, tls=trusting), unique)
+    stranger = RabbitTransport(options)
+    with pytest.raises(Unavailable, match="certificate"):
+        await stranger.open()
+    await stranger.aclose()
