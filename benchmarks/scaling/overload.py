@@ -1,9 +1,9 @@
 """Ten times more than cores can do: what is still done, for whom, and when it is over.
 
 Each request burns some 10 to 20 ms of CPU, so more processes would not help. What two replicas do
-at most is calibrated, by as many clients as keep them busy; then ten times as much comes, open loop,
-and gateway and service both let in what they find can be done. It is calibrated once more, since a
-shared machine changes, and what was done is told of the better one. Critical requests are
+at most is calibrated, by as many clients as keep them busy; then ten times as much comes, open
+loop, and gateway and service both let in what they find can be done. It is calibrated once more,
+since a shared machine changes, and what was done is told of the better one. Critical requests are
 40 % of that, the rest is normal and sheddable by halves. Who asks and the gateway share the cores,
 so each build of it is measured: what refusals cost, handlers lack.
 """

@@ -88,9 +88,15 @@ def test_the_place_of_a_nats_delivery_is_in_its_reply() -> None:
     place = nats_layout.Place("stream", 2, 30, 1700)
     assert nats_layout.Place.of("$JS.ACK.stream.group.2.30.40.1700.5") == place
     assert nats_layout.Place.of("$JS.ACK.hub.acc.stream.group.2.30.40.1700.5.x") == place
-    for way in ("", "hub.acc."):
-        reply = f"$JS.ACK.{way}stream.group.2.30.40.1700.5"
-        assert nats_layout.consumer_of(reply) == "stream.group"
+
+
+@pytest.mark.parametrize("way", ["", "hub.acc."])
+def test_a_nats_consumer_s_deliveries_are_told_from_another_s(way: str) -> None:
+    names = ("s.g.1", "s.g.2", "s.g2.1", "s2.g.1", "s.g.3")
+    replies = [f"$JS.ACK.{way}{name}.30.40.1700.5" for name in names]
+    a, b, c, d, e = replies
+    assert nats_layout.by_consumer(replies) == [[a, b, e], [c], [d]]
+    assert nats_layout.by_consumer([]) == []
 
 
 @given(st.floats(min_value=0.0001, max_value=rabbit_layout.LONGEST))

@@ -37,7 +37,7 @@ from seawall.messaging.transports.nats_layout import (
     Group,
     Topic,
     block_of,
-    consumer_of,
+    by_consumer,
     copy_of,
     headers_of,
     quoted,
@@ -321,13 +321,11 @@ class NatsTransport:
         the last one of its deliveries is for all of them; another consumer's says nothing."""
         if not deliveries:
             return
-        replies: list[str] = [delivery.receipt.reply for delivery in deliveries]
-        last = {consumer_of(reply): reply for reply in replies}
-        asked = set(last.values())
         wire = await self._link.ready()
+        consumers = by_consumer([delivery.receipt.reply for delivery in deliveries])
         await wire.ask(
-            [Post(reply, what) for reply in last.values()],
-            [publish_to([reply for reply in replies if reply not in asked], what)],
+            [Post(replies[-1], what) for replies in consumers],
+            [publish_to(replies[:-1], what) for replies in consumers],
         )
 
     async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:

@@ -13,7 +13,7 @@ T and G are names in which everything but letters, digits, `-` and `_` is `=XX`.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -282,11 +282,15 @@ class Place(NamedTuple):
         )
 
 
-def consumer_of(reply: str) -> str:
-    """Which consumer of which stream has delivered it."""
-    first = 4 if reply.count(".") >= 10 else 2
-    stream, consumer = reply.split(".", first + 2)[first : first + 2]
-    return f"{stream}.{consumer}"
+def by_consumer(replies: Sequence[str]) -> list[list[str]]:
+    """Those that lead to the same consumer of the same stream together, in their order."""
+    found, left = [], list(replies)
+    while left:
+        parts = left[0].split(".")
+        lead = ".".join(parts[: 6 if len(parts) >= 11 else 4]) + "."
+        found.append([reply for reply in left if reply.startswith(lead)])
+        left = [reply for reply in left if not reply.startswith(lead)]
+    return found
 
 
 def origin(reply: str) -> tuple[str, int]:
