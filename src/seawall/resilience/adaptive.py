@@ -109,7 +109,9 @@ class VegasConfig:
     probe_multiplier: int = 30  # the fastest answer is measured anew after limit * this samples
 
     def __post_init__(self) -> None:
-        _check(self.initial, max(1, self.minimum), self.maximum)
+        _check(self.initial, self.minimum, self.maximum)
+        if self.minimum < 1:
+            raise Misconfigured(f"minimum is 1 or more, not {self.minimum}")
         if not 0 < self.smoothing <= 1:
             raise Misconfigured(f"smoothing is in (0, 1], not {self.smoothing}")
 

@@ -163,6 +163,7 @@ def test_settles_near_what_a_server_can_do(kind: str) -> None:
         lambda: AimdConfig(backoff=0.4),
         lambda: AimdConfig(initial=0),
         lambda: VegasConfig(smoothing=0),
+        lambda: VegasConfig(minimum=0),
         lambda: Gradient2Config(minimum=50, maximum=40),
         lambda: Gradient2Config(smoothing=2),
         lambda: Gradient2Config(tolerance=0.9),
